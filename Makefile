@@ -1,0 +1,87 @@
+# Every target sets up what it needs: Python 3.11 to 3.13 and make, nothing else.
+#
+#   make PYTHON=/path/to/python3.12 serve   another interpreter
+#   make TORCH_INDEX=<url> test             where the CPU build of torch comes from, for
+#                                           machines whose default index gives the CUDA one
+#                                           (the "CPU" index that pytorch.org names)
+#   make ARGS="--port 9000" serve           flags for the command behind the target
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+  && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+LOCKS := deploy/locks
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TORCH_INDEX ?=
+ARGS ?=
+
+.PHONY: help serve demo test lint check bench demo-bundle lock format clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make serve        environment, then the service on 127.0.0.1:8080"
+	@echo "make demo         serve, simulated shoppers, and the experiment's report"
+	@echo "make test         environment with torch, then the whole default test suite"
+	@echo "make check        format, lint, types, import directions, then the tests"
+	@echo "make bench        the measurements behind the README's table"
+	@echo "make demo-bundle  make the demonstration bundle anew"
+	@echo "make lock         resolve the locks anew"
+
+serve: $(VENV)/.serve
+	@exec $(BIN)/podium serve $(ARGS)
+
+demo: $(VENV)/.serve
+	@exec $(BIN)/podium demo $(ARGS)
+
+test: $(VENV)/.dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+check: lint test
+
+bench: $(VENV)/.dev
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+demo-bundle: $(VENV)/.dev
+	@$(BIN)/podium demo-bundle $(ARGS)
+
+format: $(VENV)/.dev
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "podium needs Python 3.11, 3.12 or 3.13; set PYTHON=/path/to/it" >&2; exit 2; }
+	@echo "making the environment in $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve: $(LOCKS)/serve.txt pyproject.toml | $(BIN)/python
+	@echo "installing what serving needs"
+	@$(PIP) --require-hashes -r $(LOCKS)/serve.txt
+	@$(PIP) --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.serve $(LOCKS)/dev.txt $(LOCKS)/train.txt
+	@echo "installing what development and training need (torch: about 200 MB)"
+	@$(PIP) --require-hashes -r $(LOCKS)/dev.txt
+	@$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url $(TORCH_INDEX) $$(grep '^torch==' $(LOCKS)/train.txt))
+	@$(PIP) -r $(LOCKS)/train.txt
+	@touch $@
+
+# Universal for Python 3.11 to 3.13; `train` is pinned without hashes, since
+# the torch wheel differs between its CPU and CUDA builds.
+lock: $(VENV)/.dev
+	@$(PIP) uv
+	@$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	  --extra cpu pyproject.toml $(LOCKS)/build.in -o $(LOCKS)/serve.txt
+	@$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	  --extra cpu --extra dev -c $(LOCKS)/serve.txt pyproject.toml $(LOCKS)/build.in -o $(LOCKS)/dev.txt
+	@echo "train.txt is pinned by hand: it lists the train extra and what only that needs"
+
+clean:
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
