@@ -1,0 +1,226 @@
+"""What a model takes in: feature names, kinds, vocabularies, and the rows built from them.
+
+One rule encodes a value for training and for serving (`encode_value`), so the
+two cannot drift apart. Everything here needs numpy and msgspec only: the
+service imports it without the training stack.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from math import isfinite, log1p
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+Int32 = npt.NDArray[np.int32]
+
+Scalar = str | int | float | bool
+FeatureValue = Scalar | list[Scalar] | None
+"""A raw feature value as logs and requests carry it; None means missing."""
+
+Source = Literal["user", "item", "context"]
+Kind = Literal["numeric", "categorical", "multi"]
+
+UNKNOWN = 0
+"""The id of every value that the vocabulary does not hold, and the padding."""
+
+USER_ID = "user_id"
+ITEM_ID = "item_id"
+
+
+class FeatureMismatch(ValueError):
+    """A value does not fit the declared kind of its feature."""
+
+    def __init__(self, feature: str, value: object, expected: str) -> None:
+        self.feature, self.value, self.expected = feature, value, expected
+        super().__init__(f"feature {feature!r} takes {expected}, got {value!r}")
+
+
+class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One feature: where its value comes from and how it becomes a model input.
+
+    * ``numeric``: ``clip((f(x) - mean) / scale, -clip, clip)`` with ``f`` the
+      identity or ``sign(x) * log1p(|x|)``; one float32 column of ``dense``.
+    * ``categorical``: ``1 + index`` in the vocabulary, else 0; one int32
+      column of ``ids``.
+    * ``multi``: up to ``max_length`` known values, padded with 0; the int32
+      input ``multi_<name>``.
+    """
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    source: Source
+    kind: Kind
+    vocabulary: tuple[str, ...] = ()
+    """Known values; the position plus one is the id. Numbers are held as text."""
+    default: Scalar | None = None
+    """The raw value a missing one stands for. Without it: id 0, or the mean."""
+    mean: float = 0.0
+    scale: float = 1.0
+    log: bool = False
+    clip: float = 8.0
+    max_length: int = 1
+    """Longest list of a ``multi`` feature; what follows is cut off."""
+
+    def __post_init__(self) -> None:
+        if not isfinite(self.mean) or not isfinite(self.scale) or self.scale <= 0:
+            raise ValueError(f"feature {self.name!r}: mean and scale must be finite, scale > 0")
+        if self.max_length < 1:
+            raise ValueError(f"feature {self.name!r}: max_length must be at least 1")
+        if len(set(self.vocabulary)) != len(self.vocabulary):
+            raise ValueError(f"feature {self.name!r}: the vocabulary names a value twice")
+
+
+class FeatureSchema(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True
+):
+    """All features of a model, in the order of its input columns."""
+
+    features: tuple[FeatureSpec, ...]
+
+    def __post_init__(self) -> None:
+        names = [spec.name for spec in self.features]
+        if len(set(names)) != len(names):
+            raise ValueError(f"feature names must be distinct: {sorted(names)}")
+
+    @cached_property
+    def dense(self) -> tuple[FeatureSpec, ...]:
+        """The numeric features: the columns of ``dense``."""
+        return tuple(spec for spec in self.features if spec.kind == "numeric")
+
+    @cached_property
+    def ids(self) -> tuple[FeatureSpec, ...]:
+        """The categorical features: the columns of ``ids``."""
+        return tuple(spec for spec in self.features if spec.kind == "categorical")
+
+    @cached_property
+    def multi(self) -> tuple[FeatureSpec, ...]:
+        """The multi-valued features: one input each."""
+        return tuple(spec for spec in self.features if spec.kind == "multi")
+
+    def of(self, source: Source) -> "FeatureSchema":
+        """The features of one source, in the same order."""
+        return FeatureSchema(features=tuple(s for s in self.features if s.source == source))
+
+
+class FeatureBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """Model input rows.
+
+    Shapes:
+        ``dense`` float32 ``[rows, D]``, ``ids`` int32 ``[rows, F]``, each
+        ``multi[name]`` int32 ``[rows, L]`` padded with 0. All C-contiguous.
+    """
+
+    dense: Float32
+    ids: Int32
+    multi: dict[str, Int32] = {}
+
+    @property
+    def rows(self) -> int:
+        return int(self.dense.shape[0])
+
+    def inputs(self) -> dict[str, npt.NDArray[np.generic]]:
+        """The arrays by the name of the graph input that takes them."""
+        return {
+            "dense": self.dense,
+            "ids": self.ids,
+            **{f"multi_{name}": values for name, values in self.multi.items()},
+        }
+
+    def take(self, rows: slice | Int32 | npt.NDArray[np.intp]) -> "FeatureBatch":
+        """A batch of some of the rows."""
+        return FeatureBatch(
+            dense=self.dense[rows],
+            ids=self.ids[rows],
+            multi={name: values[rows] for name, values in self.multi.items()},
+        )
+
+    @staticmethod
+    def concatenate(batches: Sequence["FeatureBatch"]) -> "FeatureBatch":
+        """The rows of several batches of one schema, one after the other."""
+        if len(batches) == 1:
+            return batches[0]
+        return FeatureBatch(
+            dense=np.concatenate([b.dense for b in batches]),
+            ids=np.concatenate([b.ids for b in batches]),
+            multi={
+                name: np.concatenate([b.multi[name] for b in batches]) for name in batches[0].multi
+            },
+        )
+
+
+class Encoder:
+    """Turns raw values of one schema into model inputs. Safe to share: never changes."""
+
+    def __init__(self, schema: FeatureSchema) -> None:
+        self.schema = schema
+        self._ids = {
+            spec.name: {value: index + 1 for index, value in enumerate(spec.vocabulary)}
+            for spec in schema.features
+            if spec.kind != "numeric"
+        }
+
+    def encode_value(self, spec: FeatureSpec, value: FeatureValue) -> float | int | list[int]:
+        """One raw value as the model takes it.
+
+        Raises:
+            FeatureMismatch: a list for a single value, text or a boolean for a
+                number, or a number that is not finite.
+        """
+        if value is None:
+            value = spec.default
+        if spec.kind == "numeric":
+            return _standardised(spec, value)
+        ids = self._ids[spec.name]
+        if spec.kind == "categorical":
+            if isinstance(value, list):
+                raise FeatureMismatch(spec.name, value, "a single value")
+            return UNKNOWN if value is None else ids.get(as_text(value), UNKNOWN)
+        if value is None:
+            return [UNKNOWN] * spec.max_length
+        values: Iterable[Scalar] = value if isinstance(value, list) else [value]
+        known = [i for i in (ids.get(as_text(v), UNKNOWN) for v in values) if i != UNKNOWN]
+        known = known[: spec.max_length]
+        return known + [UNKNOWN] * (spec.max_length - len(known))
+
+    def encode_rows(self, rows: Sequence[Mapping[str, FeatureValue]]) -> FeatureBatch:
+        """Encode mappings from feature name to raw value; absent names are missing values."""
+        schema, n = self.schema, len(rows)
+        dense = np.zeros((n, len(schema.dense)), np.float32)
+        ids = np.zeros((n, len(schema.ids)), np.int32)
+        multi = {s.name: np.zeros((n, s.max_length), np.int32) for s in schema.multi}
+        for r, row in enumerate(rows):
+            for c, spec in enumerate(schema.dense):
+                dense[r, c] = self.encode_value(spec, row.get(spec.name))
+            for c, spec in enumerate(schema.ids):
+                ids[r, c] = self.encode_value(spec, row.get(spec.name))
+            for spec in schema.multi:
+                multi[spec.name][r] = self.encode_value(spec, row.get(spec.name))
+        return FeatureBatch(dense=dense, ids=ids, multi=multi)
+
+
+def as_text(value: Scalar) -> str:
+    """The vocabulary's spelling of a value: 3, 3.0 and "3" are one category."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _standardised(spec: FeatureSpec, value: FeatureValue) -> float:
+    if value is None:
+        return 0.0  # the mean, after standardisation
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise FeatureMismatch(spec.name, value, "a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise FeatureMismatch(spec.name, value, "a number that a float can hold") from None
+    if not isfinite(number):
+        raise FeatureMismatch(spec.name, value, "a finite number")
+    if spec.log:
+        number = log1p(number) if number >= 0 else -log1p(-number)
+    return min(max((number - spec.mean) / spec.scale, -spec.clip), spec.clip)

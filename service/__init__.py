@@ -1,0 +1,1 @@
+"""Composes: HTTP in, ordered slate out."""

@@ -1,0 +1,212 @@
+"""Every failure a caller can see: status, stable code, and facts as fields."""
+
+from typing import ClassVar
+
+
+class RankingError(Exception):
+    """A request that cannot be answered as asked.
+
+    One handler renders all of them as RFC 9457 ``application/problem+json``.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Internal error"
+    retryable: ClassVar[bool] = False
+    retry_after_s: float | None = None
+    path: str | None = None
+    """JSON path of the offending value, such as ``$.candidates[3].id``."""
+
+
+class MalformedBody(RankingError):
+    """The body is not JSON."""
+
+    status = 400
+    code = "malformed_json"
+    title = "The body is not valid JSON"
+
+
+class InvalidRequest(RankingError):
+    """The body is JSON but not a valid request; `path` says where."""
+
+    status = 400
+    code = "invalid_request"
+    title = "The request is not valid"
+
+    def __init__(self, message: str, path: str | None = None) -> None:
+        self.path = path
+        super().__init__(message)
+
+
+class Unauthorised(RankingError):
+    """No key, or one we do not know."""
+
+    status = 401
+    code = "unauthorised"
+    title = "A valid API key is needed"
+
+
+class Forbidden(RankingError):
+    """A known key without the scope that this asks for."""
+
+    status = 403
+    code = "forbidden"
+    title = "Not allowed"
+
+
+class UnknownItem(RankingError):
+    """An item page was asked for an item that the catalogue does not hold."""
+
+    status = 404
+    code = "unknown_item"
+    title = "The catalogue has no such item"
+
+    def __init__(self, item_id: str) -> None:
+        self.item_id = item_id
+        super().__init__(f"item {item_id!r} is not in the catalogue of the model that serves it")
+
+
+class NoCandidates(RankingError):
+    """The item is known but nothing can be shown beside it: the catalogue holds it alone."""
+
+    status = 404
+    code = "no_candidates"
+    title = "The item has no candidates"
+
+    def __init__(self, item_id: str) -> None:
+        self.item_id = item_id
+        super().__init__(f"the bundle holds no candidates for item {item_id!r}")
+
+
+class UnknownExperiment(RankingError):
+    """No running or known experiment has this key."""
+
+    status = 404
+    code = "unknown_experiment"
+    title = "No such experiment"
+
+    def __init__(self, key: str, known: tuple[str, ...]) -> None:
+        self.key = key
+        names = ", ".join(sorted(known)) or "none"
+        super().__init__(f"there is no experiment {key!r}; the configured ones: {names}")
+
+
+class BodyTooLarge(RankingError):
+    """The body is over the limit."""
+
+    status = 413
+    code = "body_too_large"
+    title = "The body is too large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        super().__init__(f"the body is larger than {limit_bytes} bytes")
+
+
+class UnsupportedMediaType(RankingError):
+    """The body is not of a type that this route reads."""
+
+    status = 415
+    code = "unsupported_media_type"
+    title = "Unsupported content type"
+
+    def __init__(self, got: str, expected: tuple[str, ...]) -> None:
+        self.got, self.expected = got, expected
+        super().__init__(f"content type {got or 'missing'!r}; send {' or '.join(expected)}")
+
+
+class QueueFull(RankingError):
+    """The batch queue is at its limit; the job was refused, not dropped."""
+
+    status = 429
+    code = "queue_full"
+    title = "Too busy"
+    retryable = True
+
+    def __init__(self, waiting_rows: int, limit_rows: int, retry_after_s: float) -> None:
+        self.waiting_rows, self.limit_rows = waiting_rows, limit_rows
+        self.retry_after_s = retry_after_s
+        super().__init__(f"{waiting_rows} rows are waiting, the limit is {limit_rows}")
+
+
+class DeadlineUnreachable(RankingError):
+    """The predicted wait is longer than the time that is left; refused at the door."""
+
+    status = 429
+    code = "deadline_unreachable"
+    title = "Too busy for this deadline"
+    retryable = True
+
+    def __init__(self, predicted_ms: float, left_ms: float, retry_after_s: float) -> None:
+        self.predicted_ms, self.left_ms = predicted_ms, left_ms
+        self.retry_after_s = retry_after_s
+        super().__init__(f"scoring would take about {predicted_ms:.0f} ms, {left_ms:.0f} are left")
+
+
+class DeadlinePassed(RankingError):
+    """An admitted request was not scored in time, and degraded answers are off."""
+
+    status = 504
+    code = "deadline_passed"
+    title = "The deadline passed"
+    retryable = True
+
+    def __init__(self, timeout_ms: int) -> None:
+        self.timeout_ms = timeout_ms
+        super().__init__(f"no slate was ready within {timeout_ms} ms")
+
+
+class NotReady(RankingError):
+    """Nothing that could answer is loaded, warm and well."""
+
+    status = 503
+    code = "not_ready"
+    title = "Not ready"
+    retryable = True
+    retry_after_s = 1.0
+
+
+class EnginesFailed(RankingError):
+    """No engine of the deployment could score, and degraded answers are off."""
+
+    status = 503
+    code = "engines_failed"
+    title = "No engine can score"
+    retryable = True
+    retry_after_s = 1.0
+
+    def __init__(self, deployment: str) -> None:
+        self.deployment = deployment
+        super().__init__(f"no engine of the deployment {deployment!r} could score this request")
+
+
+class EventsUnavailable(RankingError):
+    """Neither the event store nor the spool could keep the events durably."""
+
+    status = 503
+    code = "events_unavailable"
+    title = "Events cannot be kept"
+    retryable = True
+    retry_after_s = 1.0
+
+
+class ReportUnavailable(RankingError):
+    """The event store that holds the figures does not answer."""
+
+    status = 503
+    code = "report_unavailable"
+    title = "The figures cannot be read"
+    retryable = True
+    retry_after_s = 1.0
+
+
+class EngineFailed(Exception):
+    """A device or runtime failed; the chain tries the next engine, callers never see this."""
+
+
+class DeadlineExpired(Exception):
+    """An admitted job's deadline passed before it was scored; callers get another slate or 504."""
+
+
+class StartupError(Exception):
+    """Podium cannot start as configured; printed as one line, exit code 2."""

@@ -1,0 +1,244 @@
+"""Every value that crosses a border of the service."""
+
+from typing import Annotated, Literal, NewType
+
+import msgspec
+from msgspec import Meta, Struct
+
+from experiments.definition import Experiment
+from ranking_models.manifest import DataSource, Quality
+from ranking_models.schema import FeatureValue
+
+UserId = NewType("UserId", str)
+ItemId = NewType("ItemId", str)
+
+Text = Annotated[str, Meta(min_length=1, max_length=256)]
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
+Features = dict[Name, FeatureValue]
+
+Priority = Literal["high", "normal", "low"]
+CacheResult = Literal["hit", "partial", "miss", "stale", "bypass"]
+Degraded = Literal["fallback_engine", "stale", "popularity"]
+
+MAX_CANDIDATES = 1000
+
+
+class UserRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who the slate is for; without an id the user is anonymous."""
+
+    id: Text | None = None
+    features: Features = {}
+    """Feature values that override what the bundle knows of this user."""
+
+
+class Candidate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An item to score, with feature values that override the catalogue's."""
+
+    id: Text
+    features: Features = {}
+
+
+class RankRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the marketplace backend asks: order these candidates for this user."""
+
+    candidates: Annotated[
+        tuple[Text | Candidate, ...], Meta(min_length=1, max_length=MAX_CANDIDATES)
+    ]
+    request_id: Text | None = None
+    user: UserRef = UserRef()
+    session_id: Text | None = None
+    context: Features = {}
+    """``surface`` and every context feature of a loaded model; other names are refused."""
+    anchor_item: Text | None = None
+    """Ranking beside this item."""
+    k: Annotated[int, Meta(ge=1, le=MAX_CANDIDATES)] = 20
+    timeout_ms: Annotated[int, Meta(ge=1, le=10_000)] = 50
+    """Milliseconds, counted from arrival; late answers are not worth computing."""
+    priority: Priority = "normal"
+    explain: bool = False
+    """Add how the slate came about: the batch, and the model inputs of its items."""
+    force: dict[Name, Text] = {}
+    """Experiment key to variant: a QA override, never counted in the analysis."""
+    external: dict[Name, Text] = {}
+    """Experiment key to variant: a decision that another system has taken."""
+
+    def __post_init__(self) -> None:
+        ids = self.candidate_ids()
+        if len(set(ids)) != len(ids):
+            twice = next(item for at, item in enumerate(ids) if item in ids[:at])
+            raise ValueError(f"candidates must be distinct, {twice!r} is there twice")
+
+    def candidate_ids(self) -> list[str]:
+        return [c if isinstance(c, str) else c.id for c in self.candidates]
+
+
+class RankedItem(Struct, frozen=True):
+    """One place of the slate; rank 1 is the best."""
+
+    id: str
+    score: float
+    rank: int
+
+
+class ModelRef(Struct, frozen=True, kw_only=True):
+    """What scored: enough to find the very artefact again."""
+
+    name: str
+    version: str
+    precision: str
+    engine: str
+
+
+class ExperimentRef(Struct, frozen=True, kw_only=True):
+    """The variant of one experiment that this request got, and why."""
+
+    key: str
+    phase: int
+    variant: str
+    reason: str
+
+
+class CacheReport(Struct, frozen=True, kw_only=True):
+    """How much of the answer came from the cache, in candidates."""
+
+    result: CacheResult
+    hits: int
+    misses: int
+    age_ms: int | None = None
+
+
+class Timing(Struct, frozen=True, kw_only=True):
+    """Where the time went, in milliseconds; what did not happen is 0."""
+
+    total: float
+    cache: float = 0.0
+    queue: float = 0.0
+    engine: float = 0.0
+
+
+class BatchReport(Struct, frozen=True, kw_only=True):
+    """The batch that scored a request, and why it left when it did."""
+
+    rows: int
+    jobs: int
+    reason: str
+    waiting_rows: int
+    """Rows that waited in the queue when the batch left, its own included."""
+    oldest_wait_ms: float
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """How the slate came about; only on request."""
+
+    batch: BatchReport | None
+    """None when no engine ran: a cached or a popularity slate."""
+    inputs: dict[str, dict[str, float | int | list[int]]]
+    """Item id to the model inputs, encoded, by feature name."""
+
+
+class RankReply(Struct, frozen=True, kw_only=True):
+    """An ordered slate and its provenance."""
+
+    slate_id: str
+    items: tuple[RankedItem, ...]
+    model: ModelRef
+    experiments: tuple[ExperimentRef, ...]
+    exposure: str | None
+    """Signed token to send back with impressions and clicks; None outside experiments."""
+    cache: CacheReport
+    degraded: Degraded | None
+    timing_ms: Timing
+    request_id: str | None = None
+    explain: Explanation | msgspec.UnsetType = msgspec.UNSET
+
+
+class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """RFC 9457 problem details; ``code`` is stable, ``path`` is a JSON path."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    path: str | None = None
+    request_id: str | None = None
+    retry_after_s: float | None = None
+
+
+class FeedbackEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An impression or a click, as the backend reports it."""
+
+    event_id: Text
+    type: Literal["impression", "click"]
+    slate_id: Text
+    item_id: Text
+    position: Annotated[int, Meta(ge=1, le=MAX_CANDIDATES)]
+    """Place in the slate as shown, 1 is first."""
+    timestamp: Annotated[str, Meta(max_length=64)]
+    """RFC 3339, with a time zone."""
+    exposure: Annotated[str, Meta(max_length=8192)] | None = None
+
+
+EventStatus = Literal["accepted", "duplicate", "orphan", "rejected"]
+
+
+class EventResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one event."""
+
+    event_id: str | None
+    status: EventStatus
+    code: str | None = None
+    """For rejected events, a stable code."""
+    detail: str | None = None
+
+
+class EventsReply(Struct, frozen=True, kw_only=True):
+    """One result per event, in the order sent."""
+
+    results: tuple[EventResult, ...]
+
+
+class ExperimentsReply(Struct, frozen=True, kw_only=True):
+    """The experiments in force."""
+
+    experiments: tuple[Experiment, ...]
+    config_digest: str
+    """Equal definitions have equal digests; every exposure carries it."""
+
+
+class EngineReport(Struct, frozen=True, kw_only=True):
+    """What an engine has done since it was loaded, over all its instances."""
+
+    name: str
+    status: Literal["ready", "failing"]
+    """failing: its last call failed; the next engine of the chain answers."""
+    calls: int
+    rows: int
+    failed_calls: int
+    invalid_rows: int
+    """Rows whose score was no probability."""
+    last_error: str | None
+
+
+class DeploymentReport(Struct, frozen=True, kw_only=True):
+    """A deployment: what serves it, and how good that was on held-out data."""
+
+    name: str
+    model: ModelRef
+    cache: str
+    surfaces: tuple[str, ...]
+    """Surfaces that it serves outside experiments."""
+    engines: tuple[EngineReport, ...]
+    """In the order of the chain; none for a popularity deployment."""
+    queue_rows: int
+    items: int
+    users: int
+    quality: Quality | None
+    """Of the model on held-out rows; None where popularity ranks."""
+    data: DataSource
+
+
+class ModelsReply(Struct, frozen=True, kw_only=True):
+    """Everything that is loaded."""
+
+    deployments: tuple[DeploymentReport, ...]

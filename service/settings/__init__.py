@@ -1,0 +1,51 @@
+"""One frozen settings tree, and the only reader of files and environment."""
+
+from service.settings.loading import (
+    LoadedSettings,
+    default_state_directory,
+    demo_settings_file,
+    load_settings,
+    otel_variables,
+)
+from service.settings.tree import (
+    ApiKey,
+    AuthSettings,
+    BatchPolicy,
+    CacheMode,
+    CacheSettings,
+    DeploymentSettings,
+    EngineName,
+    EngineSettings,
+    EventSettings,
+    ExperimentSettings,
+    ModelSettings,
+    RedisSettings,
+    Scope,
+    ServerSettings,
+    Settings,
+    TelemetrySettings,
+)
+
+__all__ = [
+    "ApiKey",
+    "AuthSettings",
+    "BatchPolicy",
+    "CacheMode",
+    "CacheSettings",
+    "DeploymentSettings",
+    "EngineName",
+    "EngineSettings",
+    "EventSettings",
+    "ExperimentSettings",
+    "LoadedSettings",
+    "ModelSettings",
+    "RedisSettings",
+    "Scope",
+    "ServerSettings",
+    "Settings",
+    "TelemetrySettings",
+    "default_state_directory",
+    "demo_settings_file",
+    "load_settings",
+    "otel_variables",
+]
