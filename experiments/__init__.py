@@ -1,0 +1,1 @@
+"""Who sees what, and what it did: assignment, statistics, decisions."""

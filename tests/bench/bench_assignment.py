@@ -1,0 +1,74 @@
+"""How long a decision takes: ``python tests/bench/bench_assignment.py``.
+
+Prints the median over rounds of the mean nanoseconds per decision, in CPU time
+of this thread, so that other work on the machine disturbs little.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from experiments.assignment import Assigner, Decision, Units, bucket
+from experiments.definition import Experiment, Variant
+from experiments.events import arms
+
+ROUNDS, REQUESTS = 15, 5_000
+UNITS = [Units(f"user-{number}", f"session-{number}") for number in range(REQUESTS)]
+
+
+def experiment(key: str, *, layer: str | None = None, full: bool = True) -> Experiment:
+    """One whose every step needs its hash, or the plain half-and-half."""
+    variants = tuple(
+        Variant(name=name, share_bp=5000, deployment=f"{key}-{name}" if layer is None else None)
+        for name in ("control", "treatment")
+    )
+    if not full:
+        return Experiment(key=key, variants=variants, layer=layer)
+    return Experiment(
+        key=key,
+        variants=variants,
+        layer=layer,
+        layer_range_bp=(0, 9_900),
+        holdout_bp=100,
+        traffic_bp=9_900,
+        overrides={"somebody": "treatment"},
+    )
+
+
+def median_ns(act: Callable[[Units], object]) -> float:
+    rounds = []
+    for _ in range(ROUNDS):
+        began = time.thread_time_ns()
+        for units in UNITS:
+            act(units)
+        rounds.append((time.thread_time_ns() - began) / REQUESTS)
+    return statistics.median(rounds)
+
+
+def main() -> None:
+    plain = Assigner([experiment("plain", full=False)])
+    one = Assigner([experiment("one")])
+    three = Assigner([experiment("one"), *(experiment(k, layer=k) for k in ("ui", "price"))])
+    decisions: dict[Units, Decision] = {units: one.decide(units) for units in UNITS}
+    figures = {
+        "bucket()": median_ns(lambda units: bucket(units.user or "", "one.split")),
+        "one experiment, split only": median_ns(plain.decide),
+        "one experiment, override, holdout, layer, gate and split": median_ns(one.decide),
+        "three such experiments": median_ns(three.decide),
+        "forced": median_ns(lambda units: one.decide(units, forced={"one": "control"})),
+        "arms of a decision": median_ns(lambda units: arms(decisions[units].assignments)),
+    }
+    print(f"Python {platform.python_version()}, {platform.machine()}, {ROUNDS} rounds")
+    for what, nanoseconds in figures.items():
+        print(f"{nanoseconds:8.0f} ns  {what}")
+
+
+if __name__ == "__main__":
+    main()
