@@ -1,0 +1,81 @@
+"""Leaves something alone that keeps failing, and looks now and then whether it is back.
+
+Pure: time is handed in. A caller asks `admits` before it calls, and reports
+`succeeded` or `failed` afterwards. A probe that never reports (its caller was
+cancelled) costs nothing: the next one is due an interval later all the same.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Literal
+
+BreakerState = Literal["closed", "open"]
+
+
+class Breaker:
+    """Closed: calls go through. Open, after enough failures in a row: one probe per interval.
+
+    Failures in a row means one after the other. Calls that were under way
+    together and fail together count once: a pause of the event loop fails
+    every call in flight, and says nothing about what they were calling.
+    """
+
+    def __init__(
+        self,
+        *,
+        failures: int,
+        probe_s: float,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._limit = failures
+        self._probe_s = probe_s
+        self._jitter = jitter
+        self._in_a_row = 0
+        self._last_failure_at = float("-inf")
+        self._is_open = False
+        self.probe_at = float("-inf")
+        """When the next probe is due; meaningful while open."""
+        self.opened = 0
+        """How often it has opened since the start."""
+
+    @property
+    def is_open(self) -> bool:
+        return self._is_open
+
+    @property
+    def state(self) -> BreakerState:
+        return "open" if self._is_open else "closed"
+
+    def admits(self, now: float) -> bool:
+        """Whether a call may be made now; while open this hands out the probe that is due."""
+        if not self._is_open:
+            return True
+        if now < self.probe_at:
+            return False
+        self._schedule_probe(now)
+        return True
+
+    def succeeded(self) -> None:
+        """A call that was admitted went well."""
+        self._in_a_row = 0
+        self._is_open = False
+
+    def failed(self, *, started: float, now: float) -> bool:
+        """A call that began at `started` failed; True if this opened the breaker."""
+        if started < self._last_failure_at:
+            return False
+        self._last_failure_at = now
+        self._in_a_row += 1
+        return not self._is_open and self._in_a_row >= self._limit and self.trip(now)
+
+    def trip(self, now: float) -> bool:
+        """Open at once, whatever came before."""
+        self._is_open = True
+        self.opened += 1
+        self._schedule_probe(now)
+        return True
+
+    def _schedule_probe(self, now: float) -> None:
+        # A quarter to either side, so that replicas which lost the same server
+        # do not come back to it in step.
+        self.probe_at = now + self._probe_s * (0.75 + 0.5 * self._jitter())

@@ -1,0 +1,96 @@
+"""The score cache: what it promises, whoever keeps the entries.
+
+A failing cache makes the service slower, never wrong and never unavailable:
+no method raises, each is bounded in time, and every failure leaves a count.
+"""
+
+from typing import Literal, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from ranking_models.schema import Float32
+from service.breaker import BreakerState
+from service.cache.keys import SlateKey, slate_key
+
+__all__ = [
+    "CacheCounters",
+    "CacheLookup",
+    "CacheOutcome",
+    "CacheStatus",
+    "ScoreCache",
+    "SlateKey",
+    "slate_key",
+]
+
+CacheOutcome = Literal["hit", "miss", "error", "open"]
+"""error: the cache failed or was too slow; open: it was left alone, as it keeps failing."""
+
+
+class CacheLookup(Struct, frozen=True, kw_only=True):
+    """What the cache knows of one slate."""
+
+    outcome: CacheOutcome
+    scores: Float32 | None = None
+    """On a hit, one score per candidate, in the key's order; read-only."""
+    age_s: float | None = None
+    """On a hit, seconds since the scores were stored, never negative."""
+
+
+class CacheCounters(Struct, frozen=True, kw_only=True):
+    """What became of lookups and writes since the start."""
+
+    hits: int = 0
+    misses: int = 0
+    """Nothing under the key, unreadable values included."""
+    unreadable: int = 0
+    """Values that were not what belongs under their key."""
+    errors: int = 0
+    """Lookups that failed, those that took too long included."""
+    timeouts: int = 0
+    """Lookups that got no answer within the cache timeout."""
+    left_alone: int = 0
+    """Lookups not made because the breaker was open."""
+    writes: int = 0
+    write_errors: int = 0
+    writes_skipped: int = 0
+    """Breaker open, too many under way, or scores that are not finite."""
+
+
+class CacheStatus(Struct, frozen=True, kw_only=True):
+    """How the cache is, for health and metrics."""
+
+    state: Literal["connected", "degraded"]
+    breaker: BreakerState = "closed"
+    breaker_opened: int = 0
+    """How often the breaker has opened."""
+    problem: str | None = None
+    """Why it is degraded."""
+    counters: CacheCounters = msgspec.field(default_factory=CacheCounters)
+
+
+class ScoreCache(Protocol):
+    """Scores of whole slates, kept for a while under keys that say all they depend on.
+
+    Used from one event loop. Cancelling a call disturbs no other call.
+    """
+
+    @property
+    def epoch(self) -> int:
+        """The purge epoch that new keys belong to."""
+        ...
+
+    async def get(self, key: SlateKey) -> CacheLookup:
+        """Look a slate up; a hit holds exactly the scores that were put."""
+        ...
+
+    async def put(self, key: SlateKey, scores: Float32, *, computed_s: float) -> None:
+        """Keep a slate's scores, which took `computed_s` to compute.
+
+        May drop them. Call it after the reply: nobody should wait for it.
+        """
+        ...
+
+    def status(self) -> CacheStatus:
+        """How the cache is, from what its calls have met; asks nobody."""
+        ...

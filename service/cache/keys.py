@@ -1,0 +1,81 @@
+"""The key of a slate: equal if and only if everything that the score depends on is equal.
+
+Every part is encoded so that its end cannot be mistaken (lengths before
+values, msgpack, JSON), then hashed. Model inputs are hashed as encoded: two
+users whom the model cannot tell apart share their slates.
+"""
+
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+
+import msgspec
+from msgspec import Struct
+
+from ranking_models.schema import FeatureBatch, FeatureValue
+
+EPOCH_KEY = "podium:epoch"
+"""Where the cache server keeps the purge epoch, a decimal number; absent means 0."""
+
+_DIGEST_BYTES = 16
+_TAG_BYTES = 8
+
+
+class SlateKey(Struct, frozen=True):
+    """Where one slate's scores live in the cache."""
+
+    text: str
+    """``podium:<epoch>:<score hash>:R:<user>:<context>:<candidates>``, the digests in base64."""
+    count: int
+    """How many scores belong there: one per candidate."""
+
+    @property
+    def tag(self) -> bytes:
+        """8 bytes that the value repeats, so that a reply to another key is recognised."""
+        return blake2b(self.text.encode(), digest_size=_TAG_BYTES).digest()
+
+
+def slate_key(
+    *,
+    score_hash: str,
+    epoch: int,
+    user: FeatureBatch,
+    context: FeatureBatch,
+    items: Sequence[str],
+    overrides: Mapping[str, Mapping[str, FeatureValue]],
+) -> SlateKey:
+    """The key of the scores of these candidates, in this order.
+
+    Args:
+        score_hash: Stands for all that is the same for every request: graph,
+            precision, schema, catalogue. No colon, no braces.
+        epoch: The purge epoch; entries of another one are never found.
+        user: One row, encoded.
+        context: One row, encoded.
+        items: Candidate ids in the order of the scores.
+        overrides: Item id to feature values that replace the catalogue's, raw.
+    """
+    parts = (_row(user), _row(context), _candidates(items, overrides))
+    digests = ":".join(_digest(part) for part in parts)
+    return SlateKey(f"podium:{epoch}:{score_hash}:R:{digests}", len(items))
+
+
+def _row(batch: FeatureBatch) -> bytes:
+    arrays = sorted(batch.inputs().items())
+    shapes = [(name, array.dtype.str, array.shape) for name, array in arrays]
+    return msgspec.msgpack.encode(shapes) + b"".join(array.tobytes() for _, array in arrays)
+
+
+def _candidates(items: Sequence[str], overrides: Mapping[str, Mapping[str, FeatureValue]]) -> bytes:
+    listed = msgspec.msgpack.encode(items)
+    given = {item: features for item, features in overrides.items() if features}
+    if not given:
+        return listed
+    # JSON keeps 1, 1.0, "1" and true apart, as the model may.
+    return listed + json.dumps(given, sort_keys=True).encode()
+
+
+def _digest(part: bytes) -> str:
+    digest = blake2b(part, digest_size=_DIGEST_BYTES).digest()
+    return urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -1,0 +1,189 @@
+"""Fakes that keep the promises of the protocols they stand for."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+
+from ranking_models.schema import FeatureBatch, Float32
+from service.cache import CacheCounters, CacheLookup, CacheStatus, SlateKey
+from service.clock import Clock
+from service.engines import Engine, EngineInfo
+from service.errors import EngineFailed
+
+
+class FakeClock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self, now: float = 1_000.0, wall: float = 1_750_000_000.0) -> None:
+        self._now, self._wall = now, wall
+
+    def now(self) -> float:
+        return self._now
+
+    def wall(self) -> float:
+        return self._wall
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, on both clocks."""
+        self._now += seconds
+        self._wall += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward or back, as an administrator or NTP does."""
+        self._wall += seconds
+
+
+class MemoryScoreCache:
+    """A score cache in a dictionary; entries live for `ttl_s` of its clock."""
+
+    def __init__(self, clock: Clock, *, ttl_s: float = 300.0) -> None:
+        self.epoch = 0
+        self.fails = False
+        """Set to True: every lookup fails and every write is lost, as with Redis gone."""
+        self._clock = clock
+        self._ttl_s = ttl_s
+        self._entries: dict[str, tuple[float, Float32]] = {}
+        self._counts: Counter[str] = Counter()
+
+    async def get(self, key: SlateKey) -> CacheLookup:
+        if self.fails:
+            self._counts["errors"] += 1
+            return CacheLookup(outcome="error")
+        stored_at, scores = self._entries.get(key.text, (0.0, np.empty(0, np.float32)))
+        age_s = max(0.0, self._clock.wall() - stored_at)
+        if len(scores) != key.count or age_s >= self._ttl_s:
+            self._counts["misses"] += 1
+            return CacheLookup(outcome="miss")
+        self._counts["hits"] += 1
+        return CacheLookup(outcome="hit", scores=scores, age_s=age_s)
+
+    async def put(self, key: SlateKey, scores: Float32, *, computed_s: float) -> None:
+        if self.fails:
+            self._counts["write_errors"] += 1
+        elif not np.isfinite(scores).all():
+            self._counts["writes_skipped"] += 1
+        else:
+            kept = scores.copy()
+            kept.flags.writeable = False
+            self._entries[key.text] = (self._clock.wall(), kept)
+            self._counts["writes"] += 1
+
+    def status(self) -> CacheStatus:
+        return CacheStatus(
+            state="degraded" if self.fails else "connected",
+            problem="told to fail" if self.fails else None,
+            counters=CacheCounters(**self._counts),
+        )
+
+
+class FakeEngine:
+    """An engine whose score is a fixed function of each row: cheap, exact, and keeps the contract.
+
+    With a clock, a call lets ``seconds_per_call + rows * seconds_per_row`` pass on it.
+    """
+
+    def __init__(
+        self,
+        name: str = "fake",
+        *,
+        max_batch_rows: int = 4096,
+        clock: FakeClock | None = None,
+        seconds_per_call: float = 0.0,
+        seconds_per_row: float = 0.0,
+    ) -> None:
+        self._info = EngineInfo(
+            name=name,
+            precision="fp32",
+            model="fake",
+            version="00000000",
+            max_batch_rows=max_batch_rows,
+        )
+        self._clock = clock
+        self._seconds_per_call, self._seconds_per_row = seconds_per_call, seconds_per_row
+        self.calls: list[int] = []
+        """Rows of every call, in order."""
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._info
+
+    def score(self, batch: FeatureBatch) -> Float32:
+        if not 1 <= batch.rows <= self._info.max_batch_rows:
+            raise ValueError(f"{batch.rows} rows in a call, 1 to {self._info.max_batch_rows} fit")
+        self.calls.append(batch.rows)
+        if self._clock is not None:
+            self._clock.advance(self._seconds_per_call + batch.rows * self._seconds_per_row)
+        return self.expected(batch)
+
+    @staticmethod
+    def expected(batch: FeatureBatch) -> Float32:
+        """What every FakeEngine scores; nearly all different rows get different scores."""
+        arrays = [np.asarray(values, np.float64) for values in batch.inputs().values()]
+        logit = np.zeros(batch.rows)
+        for number, values in enumerate(arrays, start=1):
+            weights = np.cos(number * np.arange(1, values.shape[1] + 1))
+            logit += (values * weights).sum(axis=1)  # row by row: no rounding by batch size
+        return (1 / (1 + np.exp(-np.clip(logit, -30, 30)))).astype(np.float32)
+
+
+class FaultyEngine:
+    """Any engine, with faults to order. What is not ordered, the engine itself does."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._failing_calls = 0
+        self._short_calls = 0
+        self._spoiled: Callable[[FeatureBatch], npt.NDArray[np.bool_]] | None = None
+        self._spoiled_score = float("nan")
+        self._may_answer = threading.Event()
+        self._may_answer.set()
+        self.entered = threading.Event()
+        """Set when a call has begun, for tests that `hold` it."""
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._engine.info
+
+    def score(self, batch: FeatureBatch) -> Float32:
+        self.entered.set()
+        self._may_answer.wait()
+        if self._failing_calls:
+            self._failing_calls -= 1
+            raise EngineFailed("a fault that was ordered")
+        scores = self._engine.score(batch)
+        if self._short_calls:
+            self._short_calls -= 1
+            return scores[:-1]
+        if self._spoiled is not None:
+            scores = np.where(self._spoiled(batch), np.float32(self._spoiled_score), scores)
+        return scores
+
+    def fail(self, calls: int = 1) -> None:
+        """The next calls raise EngineFailed."""
+        self._failing_calls = calls
+
+    def answer_short(self, calls: int = 1) -> None:
+        """The next calls return one score too few."""
+        self._short_calls = calls
+
+    def spoil(
+        self,
+        rows: Callable[[FeatureBatch], npt.NDArray[np.bool_]],
+        score: float = float("nan"),
+    ) -> None:
+        """From now on these rows get this score; `rows` says which of a batch."""
+        self._spoiled, self._spoiled_score = rows, score
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """While inside, calls wait. Only for engines that are called on their own threads."""
+        self.entered.clear()
+        self._may_answer.clear()
+        try:
+            yield
+        finally:
+            self._may_answer.set()

@@ -1,0 +1,148 @@
+"""What every score cache promises, on the fake, on fakeredis and on a real Valkey."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+from fakeredis import FakeAsyncRedis, FakeServer
+
+from ranking_models.schema import Float32
+from service.cache import ScoreCache, SlateKey
+from service.cache.redis import RedisScoreCache
+from service.settings import CacheSettings, RedisSettings
+from service.stores import cache_client
+from service.testing import FakeClock, MemoryScoreCache
+from tests.support.valkey import ValkeyServer
+
+# Far above what an answer takes: here it is right answers that are looked at.
+SETTINGS = CacheSettings(timeout_s=2.0)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(params=["memory", "fakeredis", "valkey"])
+async def cache(request: pytest.FixtureRequest, clock: FakeClock) -> AsyncIterator[ScoreCache]:
+    if request.param == "memory":
+        yield MemoryScoreCache(clock)
+        return
+    if request.param == "fakeredis":
+        client = FakeAsyncRedis(server=FakeServer())
+    else:
+        server: ValkeyServer = request.getfixturevalue("valkey")
+        client = cache_client(server.url, RedisSettings())
+    kept = RedisScoreCache(client, cache=SETTINGS, redis=RedisSettings(), clock=clock)
+    await kept.start()
+    yield kept
+    await kept.stop()
+    await client.aclose()
+
+
+def key(name: str = "a", count: int = 3) -> SlateKey:
+    return SlateKey(f"podium:0:cafe:R:{name}", count)
+
+
+def scores(count: int = 3, seed: int = 1) -> Float32:
+    return np.random.default_rng(seed).random(count, np.float32)
+
+
+async def test_what_was_never_put_is_a_miss(cache):
+    lookup = await cache.get(key())
+
+    assert (lookup.outcome, lookup.scores, lookup.age_s) == ("miss", None, None)
+
+
+@pytest.mark.parametrize("count", [1, 3, 1000])
+async def test_a_hit_is_the_computed_answer_bit_by_bit(cache, count):
+    computed = scores(count)
+    await cache.put(key(count=count), computed, computed_s=0.002)
+
+    lookup = await cache.get(key(count=count))
+
+    assert lookup.outcome == "hit"
+    assert lookup.scores.dtype == np.float32
+    assert lookup.scores.tobytes() == computed.tobytes()
+
+
+async def test_a_hit_cannot_be_changed_by_whoever_put_or_got_it(cache):
+    computed = scores()
+    await cache.put(key(), computed, computed_s=0.0)
+    expected = computed.copy()
+    computed[:] = 0
+    got = (await cache.get(key())).scores
+
+    with pytest.raises(ValueError, match="read-only"):
+        got[0] = 1
+    np.testing.assert_array_equal((await cache.get(key())).scores, expected)
+
+
+async def test_the_latest_put_is_the_one_that_counts(cache):
+    await cache.put(key(), scores(seed=1), computed_s=0.0)
+    await cache.put(key(), scores(seed=2), computed_s=0.0)
+
+    np.testing.assert_array_equal((await cache.get(key())).scores, scores(seed=2))
+
+
+async def test_keys_do_not_see_each_other(cache):
+    await cache.put(key("a"), scores(), computed_s=0.0)
+
+    assert (await cache.get(key("b"))).outcome == "miss"
+
+
+async def test_age_counts_from_the_put_and_is_never_negative(cache, clock):
+    await cache.put(key(), scores(), computed_s=0.0)
+    clock.advance(12.5)
+    assert (await cache.get(key())).age_s == pytest.approx(12.5)
+
+    clock.jump(-3600)
+    assert (await cache.get(key())).age_s == 0.0
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+async def test_scores_that_are_not_finite_are_not_kept(cache, wrong):
+    await cache.put(key(), np.array([0.1, wrong, 0.2], np.float32), computed_s=0.0)
+
+    assert (await cache.get(key())).outcome == "miss"
+    assert cache.status().counters.writes_skipped == 1
+
+
+async def test_scores_of_another_number_of_candidates_are_not_served(cache):
+    await cache.put(key(count=3), scores(2), computed_s=0.0)
+
+    assert (await cache.get(key(count=3))).outcome == "miss"
+
+
+async def test_a_cancelled_lookup_disturbs_no_other(cache):
+    """A cancelled command may leave its reply on the connection for the next caller."""
+    names = [f"slate-{i}" for i in range(20)]
+    for i, name in enumerate(names):
+        await cache.put(key(name), scores(seed=i), computed_s=0.0)
+    tasks = [asyncio.create_task(cache.get(key(name))) for name in names]
+    for turns, task in enumerate(tasks):
+        await asyncio.sleep(0)
+        if turns % 2:
+            task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+    for i, name in enumerate(names):
+        np.testing.assert_array_equal((await cache.get(key(name))).scores, scores(seed=i))
+
+
+async def test_the_status_tells_what_happened(cache):
+    await cache.get(key())
+    await cache.put(key(), scores(), computed_s=0.0)
+    await cache.get(key())
+
+    status = cache.status()
+
+    assert (status.state, status.breaker, status.problem) == ("connected", "closed", None)
+    counters = status.counters
+    assert (counters.hits, counters.misses, counters.writes) == (1, 1, 1)
+    assert (counters.errors, counters.unreadable, counters.write_errors) == (0, 0, 0)
+
+
+async def test_a_fresh_cache_belongs_to_epoch_0(cache):
+    assert cache.epoch == 0
