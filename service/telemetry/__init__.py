@@ -1,0 +1,28 @@
+"""What Podium tells about itself: traces, metrics and log lines.
+
+Nothing else in the service imports OpenTelemetry or the Prometheus client.
+"""
+
+from service.telemetry.context import RequestTrace
+from service.telemetry.logs import configure_logging
+from service.telemetry.ranking import Ranking
+from service.telemetry.records import BatchMember, BatchRecord, EngineCall
+from service.telemetry.stores import StoreCalls
+from service.telemetry.telemetry import Telemetry, create_telemetry
+from service.telemetry.tracing import note_failure
+from service.telemetry.variables import ExportSettings, export_settings
+
+__all__ = [
+    "BatchMember",
+    "BatchRecord",
+    "EngineCall",
+    "ExportSettings",
+    "Ranking",
+    "RequestTrace",
+    "StoreCalls",
+    "Telemetry",
+    "configure_logging",
+    "create_telemetry",
+    "export_settings",
+    "note_failure",
+]

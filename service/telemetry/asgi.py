@@ -1,0 +1,143 @@
+"""The outermost layer of the HTTP application: a server span and a duration per request."""
+
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from service.clock import Clock
+from service.telemetry import names
+from service.telemetry.context import RequestTrace, current_request
+from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import Attributes, Tracing, mark_failed, note_failure
+
+_METHODS = frozenset(
+    ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
+)
+_HEALTH, _METRICS = "/health/", "/metrics"
+"""Asked every few seconds by machines; their traces would drown the others."""
+_SERVER_ERRORS = 500
+
+
+class TelemetryMiddleware:
+    """Wraps a whole ASGI application; everything but HTTP passes through untouched.
+
+    The route is Litestar's ``path_template``: a path that no handler serves
+    has none, so the number of series and span names does not grow with what
+    strangers type.
+    """
+
+    def __init__(self, app: ASGIApp, tracing: Tracing, metrics: Metrics, clock: Clock) -> None:
+        self._app = app
+        self._tracing = tracing
+        self._metrics = metrics
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        exchange = Exchange(scope, self._tracing, self._metrics, self._clock)
+
+        async def watched_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                await send(message)
+                return
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                # Background work that the framework runs after the reply is
+                # no part of what the caller waited for.
+                exchange.end()
+
+        with exchange:
+            await self._app(scope, receive, watched_send)
+
+
+class Exchange:
+    """One HTTP request and its reply."""
+
+    def __init__(self, scope: HTTPScope, tracing: Tracing, metrics: Metrics, clock: Clock) -> None:
+        self.status: int | None = None
+        self._scope = scope
+        self._path = scope["path"]  # the framework rewrites it
+        self._method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+        self._metrics = metrics
+        self._clock = clock
+        self._started_at = clock.now()
+        self._ended = False
+        watched = self._path == _METRICS or self._path.startswith(_HEALTH)
+        self._trace = None if watched else tracing.request(self._method, scope["headers"])
+
+    def __enter__(self) -> Self:
+        self._token = current_request.set(self._trace)
+        self._metrics.http_started(self._method, self._scope["scheme"])
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        stack: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Exception) and self.status is None:
+            # The server answers for the application that did not.
+            self.status = _SERVER_ERRORS
+            note_failure(error)
+        self.end()
+        current_request.reset(self._token)
+
+    def end(self) -> None:
+        """The reply has left, or never will: measure it and close the span; once."""
+        if self._ended:
+            return
+        self._ended = True
+        route = self._scope.get("path_template")
+        self._metrics.http_ended(
+            method=self._method,
+            scheme=self._scope["scheme"],
+            route=route or names.UNMATCHED,
+            status=names.NONE if self.status is None else str(self.status),
+            seconds=self._clock.now() - self._started_at,
+            exemplar=None if self._trace is None else self._trace.exemplar(),
+        )
+        if self._trace is not None and self._trace.recording:
+            self._describe(self._trace, route)
+            self._trace.span.end()
+
+    def _describe(self, trace: RequestTrace, route: str | None) -> None:
+        scope, span = self._scope, trace.span
+        address, port = _server(scope)
+        attributes: Attributes = {
+            names.HTTP_METHOD: self._method,
+            names.URL_SCHEME: scope["scheme"],
+            # A path with parameters names an item; the span gets its template.
+            names.URL_PATH: route if route is not None and "{" in route else self._path,
+            names.PROTOCOL_VERSION: scope["http_version"],
+            names.SERVER_ADDRESS: address,
+        }
+        if port is not None:
+            attributes[names.SERVER_PORT] = port
+        if route is not None:
+            attributes[names.HTTP_ROUTE] = route
+            span.update_name(f"{self._method} {route}")
+        if self.status is not None:
+            attributes[names.HTTP_STATUS] = self.status
+        span.set_attributes(attributes)
+        if self.status is None or self.status >= _SERVER_ERRORS:
+            mark_failed(span, trace.error_type or str(self.status or "disconnected"))
+
+
+def _server(scope: HTTPScope) -> tuple[str, int | None]:
+    """Host and port as the caller named them, else those that we listen on."""
+    for name, value in scope["headers"]:
+        if name == b"host":
+            try:
+                named = urlsplit("//" + value.decode("latin-1"))
+                if named.hostname:
+                    return named.hostname, named.port
+            except ValueError:
+                break  # a port that is no port
+    return scope["server"] or (names.NONE, None)

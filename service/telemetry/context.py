@@ -1,0 +1,78 @@
+"""The request that is being served, as its spans and log lines see it."""
+
+from collections.abc import Iterable
+from contextvars import ContextVar
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, format_span_id, format_trace_id, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+NO_CONTEXT = Context()
+
+_W3C = TraceContextTextMapPropagator()
+_W3C_HEADERS = {b"traceparent": "traceparent", b"tracestate": "tracestate"}
+
+
+class RequestTrace:
+    """One HTTP request, with the identity that correlates its spans and log lines.
+
+    Made by the ASGI middleware and found through ``current_request`` by
+    whatever runs on behalf of the request; only the event loop's thread
+    touches it. A job in the batch queue carries it to its batch.
+    """
+
+    __slots__ = ("context", "error_type", "request_id", "span", "variant")
+
+    def __init__(self, span: Span) -> None:
+        self.span = span
+        """Our server span; while nothing is exported, the caller's or an invalid one."""
+        self.context = set_span_in_context(span, NO_CONTEXT)
+        self.request_id: str | None = None
+        self.variant: str | None = None
+        self.error_type: str | None = None
+
+    @property
+    def recording(self) -> bool:
+        """Whether the server span is sampled and has not ended."""
+        return self.span.is_recording()
+
+    def identity(self) -> dict[str, str]:
+        """What a log line says about the request it belongs to; what is unknown is absent."""
+        known: dict[str, str] = {}
+        trace = self.span.get_span_context()
+        if trace.is_valid:
+            known["trace_id"] = format_trace_id(trace.trace_id)
+            known["span_id"] = format_span_id(trace.span_id)
+            known["trace_flags"] = f"{trace.trace_flags:02x}"
+        if self.request_id is not None:
+            known["request_id"] = self.request_id
+        if self.variant is not None:
+            known["variant"] = self.variant
+        return known
+
+    def exemplar(self) -> dict[str, str] | None:
+        """The trace that a measurement points at, or None when it is not recorded."""
+        if not self.recording:
+            return None
+        trace = self.span.get_span_context()
+        return {
+            "trace_id": format_trace_id(trace.trace_id),
+            "span_id": format_span_id(trace.span_id),
+        }
+
+
+current_request: ContextVar[RequestTrace | None] = ContextVar("current_request", default=None)
+
+
+def incoming_context(headers: Headers) -> Context:
+    """The caller's W3C trace context; empty without a valid ``traceparent``."""
+    carrier: dict[str, list[str]] = {}
+    for name, value in headers:
+        known = _W3C_HEADERS.get(name)
+        if known is not None:
+            carrier.setdefault(known, []).append(value.decode("latin-1"))
+    if "traceparent" not in carrier:
+        return NO_CONTEXT
+    return _W3C.extract(carrier, context=NO_CONTEXT)

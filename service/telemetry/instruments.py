@@ -1,0 +1,238 @@
+"""Every metric: its kind, its labels and what it means.
+
+Labels take values from the settings and from short lists in the code, never
+from a request, so the number of series is bounded whatever is sent to us.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Generic, Self, TypeVar, get_args
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from service.errors import DeadlineUnreachable, QueueFull
+from service.messages import CacheResult, Degraded
+from service.telemetry import names
+
+Counts = Callable[[], Mapping[str, int]]
+
+Kind = TypeVar("Kind", bound=MetricWrapperBase)
+
+# fmt: off
+SECONDS_BUCKETS = (
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025,
+    0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5,
+)
+# fmt: on
+"""Fine between 1 and 50 ms, where a ranking lives; the advised HTTP buckets begin at 5 ms."""
+ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 400, 512, 1024, 2048, 4096)
+
+
+class Series(dict[tuple[str, ...], Kind], Generic[Kind]):
+    """The children of a metric by label values.
+
+    A dictionary look-up instead of ``labels()``, which takes a lock and
+    converts every value each time.
+    """
+
+    def __init__(self, metric: Kind) -> None:
+        self._metric = metric
+
+    def expect(self, *values: str) -> Self:
+        """Begin at 0 for these values of a single label.
+
+        A series that appears with its first event hides that event: an
+        increase from nothing to 1 is none.
+        """
+        for value in values:
+            self[(value,)]
+        return self
+
+    def __missing__(self, values: tuple[str, ...]) -> Kind:
+        child = self[values] = self._metric.labels(*values)
+        return child
+
+
+class Mirror(Collector):
+    """Counts that a component keeps itself, read whenever the page is."""
+
+    def __init__(self, name: str, meaning: str, label: str, counts: Counts) -> None:
+        self._name, self._meaning, self._label = name, meaning, label
+        self._counts = counts
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        family = CounterMetricFamily(self._name, self._meaning, labels=[self._label])
+        for value, count in self._counts().items():
+            family.add_metric([value], count)
+        yield family
+
+
+class Instruments:
+    """All metrics of one service, in a registry of their own."""
+
+    def __init__(self) -> None:
+        # The time a series began, as a series of its own, doubles their number.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._http()
+        self._rankings()
+        self._batches()
+        self._stores()
+        self._feedback()
+
+    def mirror(self, name: str, meaning: str, label: str, counts: Counts) -> None:
+        self.registry.register(Mirror(name, meaning, label, counts))
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Series[Counter]:
+        return Series(Counter(name, meaning, labels, registry=self.registry))
+
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Series[Gauge]:
+        return Series(Gauge(name, meaning, labels, registry=self.registry))
+
+    def _seconds(self, name: str, meaning: str, *labels: str) -> Series[Histogram]:
+        return Series(
+            Histogram(name, meaning, labels, buckets=SECONDS_BUCKETS, registry=self.registry)
+        )
+
+    def _http(self) -> None:
+        self.http_seconds = self._seconds(
+            names.M_HTTP_DURATION,
+            "Duration of HTTP requests, from the first byte to the last",
+            "http_request_method",
+            "url_scheme",
+            "http_route",
+            "http_response_status_code",
+        )
+        self.http_active = self._gauge(
+            names.M_HTTP_ACTIVE,
+            "HTTP requests that are being answered",
+            "http_request_method",
+            "url_scheme",
+        )
+
+    def _rankings(self) -> None:
+        self.requests = self._counter(
+            names.M_REQUESTS,
+            "Ranking requests by how they ended",
+            "surface",
+            "variant",
+            "engine",
+            "outcome",
+        )
+        self.request_seconds = self._seconds(
+            names.M_REQUEST_SECONDS,
+            "Time from the arrival of a ranking request to its slate or error",
+            "variant",
+            "cache",
+        )
+        self.external_ignored = Counter(
+            names.M_EXTERNAL_IGNORED,
+            "External decisions that name no experiment or variant of ours",
+            registry=self.registry,
+        )
+        self.inflight = Gauge(
+            names.M_INFLIGHT, "Ranking requests under way", registry=self.registry
+        )
+        self.cache = self._counter(
+            names.M_CACHE, "Answered rankings by what the cache gave", "result"
+        ).expect(*get_args(CacheResult))
+        self.cache_candidates = self._counter(
+            names.M_CACHE_CANDIDATES,
+            "Candidates asked of the cache, by whether it knew their score",
+            "result",
+        ).expect("hit", "miss")
+        self.cache_seconds = Histogram(
+            names.M_CACHE_SECONDS,
+            "Time a ranking spent on asking the cache",
+            buckets=SECONDS_BUCKETS,
+            registry=self.registry,
+        )
+        self.degraded = self._counter(
+            names.M_DEGRADED, "Rankings answered with less than was asked for", "reason"
+        ).expect(*get_args(Degraded))
+        self.shed = self._counter(
+            names.M_SHED, "Rankings refused at the door because of load", "reason"
+        ).expect(QueueFull.code, DeadlineUnreachable.code)
+        self.deadline_exceeded = Counter(
+            names.M_DEADLINE_EXCEEDED,
+            "Admitted rankings whose deadline passed before they were scored",
+            registry=self.registry,
+        )
+
+    def _batches(self) -> None:
+        self.rows_scored = self._counter(
+            names.M_ROWS_SCORED, "Rows scored: one candidate of one request", "model", "engine"
+        )
+        self.batches = self._counter(names.M_BATCHES, "Batches scored", "model", "engine")
+        self.batch_rows = Histogram(
+            names.M_BATCH_ROWS, "Rows in a batch", buckets=ROWS_BUCKETS, registry=self.registry
+        )
+        self.batch_reason = self._counter(
+            names.M_BATCH_REASON, "Batches by why they left the queue", "reason"
+        )
+        self.queue_seconds = Histogram(
+            names.M_QUEUE_SECONDS,
+            "Time from the arrival of a job in the queue to its batch",
+            buckets=SECONDS_BUCKETS,
+            registry=self.registry,
+        )
+        self.queue_depth_rows = self._gauge(
+            names.M_QUEUE_DEPTH_ROWS, "Rows waiting for a batch", "model"
+        )
+        self.engine_seconds = self._seconds(
+            names.M_ENGINE_SECONDS, "Duration of engine calls that gave scores", "engine"
+        )
+        self.engine_failures = self._counter(
+            names.M_ENGINE_FAILURES, "Engine calls that failed", "model", "engine"
+        )
+        self.engine_state = self._gauge(
+            names.M_ENGINE_STATE,
+            "1 takes calls, 0.5 is being tried again, 0 is left alone",
+            "model",
+            "engine",
+        )
+        self.model_info = self._gauge(
+            names.M_MODEL_INFO, "1 for every loaded model", "model", "version", "precision"
+        )
+
+    def _stores(self) -> None:
+        self.store_seconds = self._seconds(
+            names.M_DB_DURATION,
+            "Duration of calls to Redis",
+            "db_system_name",
+            "store",
+            "db_operation_name",
+            "error_type",
+        )
+        self.store_state = self._gauge(
+            names.M_STORE_STATE,
+            "1 takes calls, 0.5 is being tried again, 0 is left alone",
+            "store",
+        )
+
+    def _feedback(self) -> None:
+        self.exposures = self._counter(
+            names.M_EXPOSURES, "Units served by a variant, repeats included", "variant"
+        )
+        self.events = self._counter(
+            names.M_EVENTS, "Reported impressions and clicks by what became of them",
+            "type", "status",
+        )  # fmt: skip
+        self.events_spooled = Gauge(
+            names.M_EVENTS_SPOOLED,
+            "Events on disk that wait for the event server",
+            registry=self.registry,
+        )
+        self.telemetry_dropped = self._counter(
+            names.M_TELEMETRY_DROPPED, "Spans that never reached the collector", "reason"
+        ).expect(*get_args(names.DropReason))

@@ -1,0 +1,189 @@
+"""What is counted and measured: one method for each thing that happens.
+
+Safe from any thread. Recording is a dictionary look-up and an addition.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from prometheus_client.exposition import choose_encoder
+
+from service.messages import EventResult, ExperimentRef, FeedbackEvent, RankReply
+from service.telemetry import names
+from service.telemetry.instruments import Counts, Instruments
+from service.telemetry.records import BatchRecord
+
+Exemplar = dict[str, str] | None
+
+
+class Metrics:
+    """The figures of the service, and the page that shows them."""
+
+    def __init__(self, surfaces: Iterable[str]) -> None:
+        """Make all metrics.
+
+        Args:
+            surfaces: The configured ones; any other counts as ``other``.
+        """
+        self._surfaces = frozenset(surfaces)
+        self._to = Instruments()
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The page and its content type: OpenMetrics with exemplars if ``accept`` asks for it."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._to.registry), content_type
+
+    # --- HTTP ---------------------------------------------------------------------
+
+    def http_started(self, method: str, scheme: str) -> None:
+        self._to.http_active[method, scheme].inc()
+
+    def http_ended(
+        self,
+        *,
+        method: str,
+        scheme: str,
+        route: str,
+        status: str,
+        seconds: float,
+        exemplar: Exemplar,
+    ) -> None:
+        self._to.http_active[method, scheme].dec()
+        self._to.http_seconds[method, scheme, route, status].observe(seconds, exemplar)
+
+    # --- rankings -----------------------------------------------------------------
+
+    def surface(self, name: str | None) -> str:
+        """The label of a surface: callers may send any text, series must not grow by it."""
+        if name is None:
+            return names.NONE
+        return name if name in self._surfaces else names.OTHER
+
+    def ranking_started(self) -> None:
+        self._to.inflight.inc()
+
+    def ranking_ended(
+        self,
+        *,
+        surface: str,
+        variant: str,
+        reply: RankReply | None,
+        outcome: names.Outcome,
+        seconds: float,
+        exemplar: Exemplar,
+    ) -> None:
+        to = self._to
+        to.inflight.dec()
+        engine, cache = names.NONE, names.NONE
+        if reply is not None:
+            engine, cache = reply.model.engine, reply.cache.result
+            self._answered(reply)
+        to.requests[surface, variant, engine, outcome].inc()
+        to.request_seconds[variant, cache].observe(seconds, exemplar)
+
+    def _answered(self, reply: RankReply) -> None:
+        to, cache = self._to, reply.cache
+        to.cache[cache.result,].inc()
+        if cache.result != "bypass":
+            to.cache_candidates["hit",].inc(cache.hits)
+            to.cache_candidates["miss",].inc(cache.misses)
+            to.cache_seconds.observe(reply.timing_ms.cache / 1000)
+        if reply.degraded is not None:
+            to.degraded[reply.degraded,].inc()
+
+    def shed(self, reason: str) -> None:
+        """A ranking was refused because of load; ``reason`` is the code of its problem."""
+        self._to.shed[reason,].inc()
+
+    def deadline_exceeded(self) -> None:
+        """An admitted ranking was not scored in time, whatever it was answered with."""
+        self._to.deadline_exceeded.inc()
+
+    # --- batches and engines ----------------------------------------------------------
+
+    def batch(self, batch: BatchRecord) -> None:
+        to, model = self._to, batch.model
+        to.batch_rows.observe(batch.rows)
+        to.batch_reason[batch.reason,].inc()
+        for member in batch.members:
+            to.queue_seconds.observe(batch.taken_at - member.arrived_at)
+        for call in batch.calls:
+            if call.error_type is not None:
+                to.engine_failures[model, call.engine].inc()
+                continue
+            to.batches[model, call.engine].inc()
+            to.rows_scored[model, call.engine].inc(call.rows)
+            to.engine_seconds[call.engine,].observe(call.finished_at - call.started_at)
+
+    def model_loaded(self, model: str, version: str, precision: str) -> None:
+        self._to.model_info[model, version, precision].set(1)
+
+    def watch_queue(self, model: str, waiting_rows: Callable[[], float]) -> None:
+        """Show the depth of a queue; asked with the page."""
+        self._to.queue_depth_rows[model,].set_function(waiting_rows)
+
+    def watch_engine(
+        self, model: str, engine: str, condition: Callable[[], names.Condition]
+    ) -> None:
+        """Show how an engine is; asked with the page."""
+        self._to.engine_state[model, engine].set_function(
+            lambda: names.CONDITION_VALUES[condition()]
+        )
+
+    # --- Redis ------------------------------------------------------------------------
+
+    def store_called(self, store: str, operation: str, error_type: str, seconds: float) -> None:
+        self._to.store_seconds["redis", store, operation, error_type].observe(seconds)
+
+    def watch_store(self, store: str, condition: Callable[[], names.Condition]) -> None:
+        """Show whether a Redis server is used or left alone; asked with the page."""
+        self._to.store_state[store,].set_function(lambda: names.CONDITION_VALUES[condition()])
+
+    def watch_cache_failures(self, counts: Counts) -> None:
+        """Show how often the cache could not do its part, by reason; asked with the page."""
+        self._to.mirror(
+            names.M_CACHE_FAILURES, "Times the cache could not do its part", "reason", counts
+        )
+
+    # --- feedback ---------------------------------------------------------------------
+
+    def external_ignored(self, decisions: int) -> None:
+        """Another system's decisions that name no experiment or variant of ours."""
+        self._to.external_ignored.inc(decisions)
+
+    def exposed(self, experiments: Sequence[ExperimentRef]) -> None:
+        """A unit was served by these variants."""
+        for experiment in experiments:
+            self._to.exposures[variant_label(experiment),].inc()
+
+    def events(
+        self, reported: Sequence[FeedbackEvent | EventResult], results: Sequence[EventResult]
+    ) -> None:
+        """Events were reported and answered.
+
+        Args:
+            reported: What came, in order; a result stands for what was no event.
+            results: What became of each.
+        """
+        for event, result in zip(reported, results, strict=True):
+            kind = event.type if isinstance(event, FeedbackEvent) else names.OTHER
+            self._to.events[kind, result.status].inc()
+
+    def watch_events_kept(self, counts: Counts) -> None:
+        """Show where events and exposures were kept or lost; asked with the page."""
+        self._to.mirror(
+            names.M_EVENTS_KEPT, "Events and exposures by where they were kept", "where", counts
+        )
+
+    def watch_spool(self, waiting_events: Callable[[], float]) -> None:
+        """Show how many events wait on disk; asked with the page."""
+        self._to.events_spooled.set_function(waiting_events)
+
+    # --- telemetry itself ---------------------------------------------------------------
+
+    def spans_dropped(self, reason: names.DropReason, spans: int) -> None:
+        self._to.telemetry_dropped[reason,].inc(spans)
+
+
+def variant_label(experiment: ExperimentRef) -> str:
+    """``experiment:variant``; both come from the experiments file, never from a request."""
+    return f"{experiment.key}:{experiment.variant}"

@@ -1,0 +1,140 @@
+"""One ranking request from arrival to slate, for metrics, span and log lines alike."""
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from service.clock import Clock
+from service.errors import DeadlinePassed, DeadlineUnreachable, QueueFull, RankingError
+from service.messages import ExperimentRef, RankReply
+from service.telemetry import names
+from service.telemetry.context import RequestTrace, current_request
+from service.telemetry.metrics import Metrics, variant_label
+
+_OUTCOMES: dict[int, names.Outcome] = {429: "refused", 503: "unavailable", 504: "expired"}
+_CLIENT_ERRORS = range(400, 500)
+
+
+class Ranking:
+    """A context around the ranking of one request; whatever way it ends, it is counted once."""
+
+    __slots__ = ("_arrived_at", "_clock", "_metrics", "_reply", "_surface", "_trace", "_variant")
+
+    def __init__(
+        self, metrics: Metrics, clock: Clock, arrived_at: float, request_id: str | None
+    ) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._arrived_at = arrived_at
+        self._surface = names.NONE
+        self._variant = names.NONE
+        self._reply: RankReply | None = None
+        self._trace: RequestTrace | None = current_request.get()
+        if self._trace is not None:
+            self._trace.request_id = request_id
+
+    def __enter__(self) -> Self:
+        self._metrics.ranking_started()
+        return self
+
+    def routed(self, surface: str | None, experiments: Sequence[ExperimentRef]) -> None:
+        """Who decides about this request is known.
+
+        Args:
+            surface: As the caller named it; None if it did not.
+            experiments: The one that decides the deployment first.
+        """
+        self._surface = self._metrics.surface(surface)
+        if experiments:
+            self._variant = variant_label(experiments[0])
+        if self._trace is None:
+            return
+        if experiments:
+            self._trace.variant = self._variant
+        if self._trace.recording:
+            self._trace.span.set_attribute(names.SURFACE, self._surface)
+            _flag_events(self._trace, experiments)
+
+    def fell_back(self, error: Exception) -> None:
+        """Scoring failed, and the request is answered with a degraded slate instead."""
+        self._count(error)
+
+    def answered(self, reply: RankReply, candidates: int) -> None:
+        """The slate is ready.
+
+        Args:
+            reply: What the caller gets.
+            candidates: How many the caller asked about.
+        """
+        self._reply = reply
+        if self._trace is None or not self._trace.recording:
+            return
+        self._trace.span.set_attributes(
+            {
+                names.CANDIDATES: candidates,
+                names.CACHE_RESULT: reply.cache.result,
+                names.MODEL: f"{reply.model.name}@{reply.model.version}",
+                names.ENGINE: reply.model.engine,
+                names.PRECISION: reply.model.precision,
+                names.DEGRADED: reply.degraded or names.NONE,
+            }
+        )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        stack: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._count(error)
+        self._metrics.ranking_ended(
+            surface=self._surface,
+            variant=self._variant,
+            reply=self._reply if error is None else None,
+            outcome=self._outcome(error),
+            seconds=self._clock.now() - self._arrived_at,
+            exemplar=self._trace.exemplar() if self._trace is not None else None,
+        )
+
+    def _count(self, error: BaseException) -> None:
+        if isinstance(error, QueueFull | DeadlineUnreachable):
+            self._metrics.shed(error.code)
+        elif isinstance(error, DeadlinePassed):
+            self._metrics.deadline_exceeded()
+
+    def _outcome(self, error: BaseException | None) -> names.Outcome:
+        if error is None and self._reply is not None:
+            return "ok" if self._reply.degraded is None else "degraded"
+        if isinstance(error, asyncio.CancelledError):
+            return "cancelled"
+        if isinstance(error, RankingError):
+            if error.status in _OUTCOMES:
+                return _OUTCOMES[error.status]
+            if error.status in _CLIENT_ERRORS:
+                return "invalid"
+        return "error"
+
+
+def _flag_events(trace: RequestTrace, experiments: Sequence[ExperimentRef]) -> None:
+    """Each assignment as the convention's event, and the deciding one on the span itself.
+
+    The attributes let a tracing tool split latency by variant; events cannot
+    be grouped by in most of them. The unit is left out: it is a user id.
+    """
+    for experiment in experiments:
+        attributes = _flag(experiment)
+        if experiment is experiments[0]:
+            trace.span.set_attributes(attributes)
+        trace.span.add_event(names.EVENT_FLAG, attributes)
+
+
+def _flag(experiment: ExperimentRef) -> dict[str, str]:
+    return {
+        names.FLAG_KEY: experiment.key,
+        names.FLAG_VARIANT: experiment.variant,
+        names.FLAG_REASON: experiment.reason.lower(),
+        names.FLAG_VERSION: str(experiment.phase),
+        names.FLAG_PROVIDER: names.SERVICE,
+    }

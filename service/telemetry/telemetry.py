@@ -1,0 +1,131 @@
+"""The one object that the rest of the service is handed to tell what happens."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from litestar.types import ASGIApp
+from opentelemetry.trace import Span
+
+from service.clock import Clock
+from service.telemetry.asgi import TelemetryMiddleware
+from service.telemetry.batch_trace import BatchTracing
+from service.telemetry.context import RequestTrace, current_request
+from service.telemetry.metrics import Metrics
+from service.telemetry.ranking import Ranking
+from service.telemetry.records import BatchRecord
+from service.telemetry.stores import StoreCalls
+from service.telemetry.tracing import Tracers, Tracing
+from service.telemetry.variables import ExportSettings
+
+if TYPE_CHECKING:
+    from service.telemetry.export import SpanExport
+
+SHUTDOWN_TIMEOUT_S = 2.0
+
+
+class Telemetry:
+    """Spans and metrics of what happens, in the words of ranking.
+
+    Steps, rankings and calls are contexts around a block of code; a batch is
+    reported when it has ended. Called from the event loop's thread.
+    """
+
+    def __init__(self, metrics: Metrics, clock: Clock, export: "SpanExport | None") -> None:
+        """Use ``create_telemetry``; without ``export`` there are no spans."""
+        tracers = None if export is None else Tracers(export.requests, export.batches)
+        self.metrics = metrics
+        self._clock = clock
+        self._export = export
+        self._tracing = Tracing(tracers)
+        self._batches = BatchTracing(tracers, clock)
+
+    def middleware(self, app: ASGIApp) -> ASGIApp:
+        """Wrap the whole application, so that what the framework refuses counts as well."""
+        return TelemetryMiddleware(app, self._tracing, self.metrics, self._clock)
+
+    def ranking(self, arrived_at: float, request_id: str | None = None) -> Ranking:
+        """A context around the ranking of one request; say there what becomes of it.
+
+        Args:
+            arrived_at: When the request came, on the service's clock.
+            request_id: The caller's, for log lines.
+        """
+        return Ranking(self.metrics, self._clock, arrived_at, request_id)
+
+    def step(self, name: str) -> AbstractContextManager[Span]:
+        """A span around a block of code; shared and without effect in unsampled requests.
+
+        Args:
+            name: One of the SPAN_ names of ``names.py``.
+        """
+        return self._tracing.step(name)
+
+    def store(self, store: str, *, address: str, port: int | None, database: int = 0) -> StoreCalls:
+        """What watches the calls to one Redis server; made once, beside its client.
+
+        Args:
+            store: What the server is to us: ``cache`` or ``events``.
+            address: Host name, or the path of a unix socket.
+            port: None for a unix socket.
+            database: The number of the logical database.
+        """
+        return StoreCalls(
+            self._tracing,
+            self.metrics,
+            self._clock,
+            store=store,
+            address=address,
+            port=port,
+            database=database,
+        )
+
+    def sampled_request(self) -> RequestTrace | None:
+        """The current request if its spans are recorded: what a job takes to its batch."""
+        request = current_request.get()
+        return request if request is not None and request.recording else None
+
+    def batch(self, batch: BatchRecord) -> None:
+        """A batch has ended. Call this before its jobs are answered, or right after."""
+        self.metrics.batch(batch)
+        self._batches.record(batch)
+
+    def shutdown(self, timeout_s: float = SHUTDOWN_TIMEOUT_S) -> None:
+        """Send the spans that wait, for at most ``timeout_s``; blocks that long at worst."""
+        if self._export is not None:
+            self._export.shutdown(timeout_s)
+
+
+def create_telemetry(
+    *,
+    sample_ratio: float,
+    export: ExportSettings,
+    surfaces: Iterable[str],
+    version: str,
+    clock: Clock,
+) -> Telemetry:
+    """Telemetry as configured; it owns a thread when it exports, so end it by ``shutdown``.
+
+    Args:
+        sample_ratio: Share of the traces begun here that are recorded.
+        export: Whether and how spans leave; from ``export_settings``.
+        surfaces: The configured ones; any other is counted as ``other``.
+        version: Of the service, for ``service.version``.
+        clock: The service's.
+
+    Raises:
+        StartupError: an OTEL_* variable that the SDK cannot use.
+    """
+    metrics = Metrics(surfaces)
+    if not export.endpoint_configured:
+        return Telemetry(metrics, clock, None)
+    # The SDK and its exporter take 0.2 s to import and are not needed without a collector.
+    from service.telemetry.export import SpanExport
+
+    return Telemetry(
+        metrics,
+        clock,
+        SpanExport(
+            export, sample_ratio=sample_ratio, version=version, on_drop=metrics.spans_dropped
+        ),
+    )

@@ -1,0 +1,176 @@
+"""What telemetry costs per request, in CPU time of the whole process.
+
+Run: ``python tests/bench/bench_telemetry.py [requests]``
+
+One request is what a ranking does: the server span, a step, a call to Redis,
+a batch of its own with one engine call, and the figures of all that.
+The application does nothing else, so every microsecond beyond ``bare`` is
+telemetry's. Time of the exporting thread is included; the collector is
+another process.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from multiprocessing.connection import Connection
+from typing import Any
+
+from litestar.types import ASGIApp
+
+from service.clock import SystemClock
+from service.messages import CacheReport, ExperimentRef, ModelRef, RankReply, Timing
+from service.telemetry import (
+    BatchMember,
+    BatchRecord,
+    EngineCall,
+    ExportSettings,
+    StoreCalls,
+    Telemetry,
+    create_telemetry,
+    names,
+)
+
+CLOCK = SystemClock()
+ROUNDS = 5
+EXPERIMENTS = (ExperimentRef(key="rollout", phase=1, variant="fp16", reason="SPLIT"),)
+REPLY = RankReply(
+    slate_id="s",
+    items=(),
+    model=ModelRef(name="market", version="3f9c2a1b", precision="fp16", engine="ort-cpu"),
+    experiments=EXPERIMENTS,
+    exposure=None,
+    cache=CacheReport(result="partial", hits=80, misses=20),
+    degraded=None,
+    timing_ms=Timing(total=4.0, cache=0.5, queue=1.0, engine=2.0),
+)
+HEADERS = [(b"host", b"127.0.0.1:8080"), (b"user-agent", b"bench"), (b"accept", b"*/*")]
+
+
+def collect(port: Connection) -> None:
+    """An OTLP receiver that reads and forgets."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            """Prints nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    port.send(server.server_port)
+    server.serve_forever()
+
+
+def application(telemetry: Telemetry | None) -> ASGIApp:
+    """What a ranking tells telemetry, and no ranking."""
+    cache = telemetry.store("cache", address="127.0.0.1", port=6379) if telemetry else None
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["path_template"] = "/v1/rank"
+        if telemetry is not None and cache is not None:
+            tell(telemetry, cache)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}", "more_body": False})
+
+    return app if telemetry is None else telemetry.middleware(app)
+
+
+def tell(telemetry: Telemetry, cache: StoreCalls) -> None:
+    now = CLOCK.now()
+    with telemetry.step(names.SPAN_ROUTE):
+        pass
+    with telemetry.ranking(now, "r-1") as ranking:
+        ranking.routed("home", EXPERIMENTS)
+        with cache.call("MGET"):
+            pass
+        telemetry.batch(
+            BatchRecord(
+                model="market@3f9c2a1b",
+                precision="fp16",
+                reason="full",
+                waiting_rows=20,
+                taken_at=now,
+                finished_at=now,
+                members=(
+                    BatchMember(
+                        rows=20,
+                        arrived_at=now,
+                        deadline_at=now,
+                        request=telemetry.sampled_request(),
+                    ),
+                ),
+                calls=(EngineCall(engine="ort-cpu", rows=20, started_at=now, finished_at=now),),
+            )
+        )
+        ranking.answered(REPLY, candidates=100)
+
+
+async def cpu_us_per_request(app: ASGIApp, requests: int) -> float:
+    async def send(message: Any) -> None:
+        """Nobody listens."""
+
+    async def receive() -> Any:
+        """Nobody asks."""
+
+    began = time.process_time()
+    for _ in range(requests):
+        scope: Any = {"type": "http", "method": "POST", "path": "/v1/rank", "scheme": "http"}
+        scope |= {"headers": HEADERS, "http_version": "1.1", "server": ("127.0.0.1", 8080)}
+        await app(scope, receive, send)
+    return (time.process_time() - began) / requests * 1e6
+
+
+def measure(ratio: float | None, *, export: bool, requests: int) -> float:
+    """Median of some rounds; every round ends with all its spans sent."""
+    rounds = []
+    for _ in range(ROUNDS):
+        telemetry = None
+        if ratio is not None:
+            telemetry = create_telemetry(
+                sample_ratio=ratio,
+                export=ExportSettings(endpoint_configured=export),
+                surfaces=("home",),
+                version="bench",
+                clock=CLOCK,
+            )
+        app = application(telemetry)
+        asyncio.run(cpu_us_per_request(app, 200))
+        spent = asyncio.run(cpu_us_per_request(app, requests))
+        if telemetry is not None:
+            began = time.process_time()
+            telemetry.shutdown(timeout_s=60)
+            spent += (time.process_time() - began) / requests * 1e6
+        rounds.append(spent)
+    return statistics.median(rounds)
+
+
+def main() -> None:
+    requests = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    collector = context.Process(target=collect, args=(theirs,), daemon=True)
+    collector.start()
+    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{ours.recv()}"
+    bare = measure(None, export=False, requests=requests)
+    print(f"{'':<34}{'CPU us/request':>16}")
+    print(f"{'bare':<34}{bare:>16.1f}")
+    for label, ratio, export in (
+        ("metrics, no collector", 0.0, False),
+        ("metrics, tracing, 0 % sampled", 0.0, True),
+        ("metrics, tracing, 10 % sampled", 0.1, True),
+        ("metrics, tracing, 100 % sampled", 1.0, True),
+    ):
+        spent = measure(ratio, export=export, requests=requests)
+        print(f"{label:<34}{spent - bare:>+16.1f}")
+    collector.terminate()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,327 @@
+"""One trace per request, as a real OTLP receiver gets it."""
+
+import httpx
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from service.telemetry import ExportSettings, names
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+CALLER = "b7ad6b7169203331"
+CONTEXT = {"traceparent": f"00-{TRACE}-{CALLER}-01", "tracestate": "vendor=x"}
+
+
+def attributes(span) -> dict[str, object]:
+    return {
+        pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in span.attributes
+    }
+
+
+async def ask(shop, *, headers=None, **body) -> httpx.Response:
+    async with shop.client() as http:
+        return await http.post("/v1/rank", json=body, headers=headers)
+
+
+async def fetch(shop, path: str) -> httpx.Response:
+    async with shop.client() as http:
+        return await http.get(path)
+
+
+async def test_a_request_is_one_trace_with_a_child_for_every_step(collector, open_shop):
+    shop = open_shop()
+    await ask(shop)
+    shop.telemetry.shutdown()
+
+    server = collector.one("POST /v1/rank")
+    steps = ("podium.route", "MGET", "podium.queue", "podium.score")
+    children = [collector.one(name) for name in steps]
+    assert server.kind == Span.SPAN_KIND_SERVER
+    assert server.parent_span_id == b""
+    assert {child.trace_id for child in children} == {server.trace_id}
+    assert {child.parent_span_id for child in children} == {server.span_id}
+    assert len(collector.spans) == 1 + len(steps) + len(("podium.batch", "podium.engine"))
+
+
+async def test_the_server_span_speaks_the_http_conventions(collector, open_shop):
+    shop = open_shop()
+    await ask(shop, surface="home")
+    shop.telemetry.shutdown()
+
+    said = attributes(collector.one("POST /v1/rank"))
+    assert said == {
+        "http.request.method": "POST",
+        "http.route": "/v1/rank",
+        "http.response.status_code": 200,
+        "url.path": "/v1/rank",
+        "url.scheme": "http",
+        "server.address": "shop.test",
+        "server.port": 8080,
+        "network.protocol.version": "1.1",
+        "podium.surface": "home",
+        "podium.candidates": 7,
+        "podium.cache.result": "miss",
+        "podium.model": "market@3f9c2a1b",
+        "podium.engine": "ort-cpu",
+        "podium.precision": "fp16",
+        "podium.degraded": "none",
+        "feature_flag.key": "fp16-rollout",
+        "feature_flag.result.variant": "fp16",
+        "feature_flag.result.reason": "split",
+        "feature_flag.version": "3",
+        "feature_flag.provider.name": "podium",
+    }
+
+
+async def test_every_assignment_is_a_feature_flag_event(collector, open_shop):
+    shop = open_shop()
+    await ask(shop)
+    shop.telemetry.shutdown()
+
+    (event,) = collector.one("POST /v1/rank").events
+    assert event.name == "feature_flag.evaluation"
+    assert attributes(event)["feature_flag.key"] == "fp16-rollout"
+
+
+async def test_a_call_to_redis_is_a_client_span(collector, open_shop):
+    shop = open_shop()
+    await ask(shop)
+    shop.telemetry.shutdown()
+
+    call = collector.one("MGET")
+    assert call.kind == Span.SPAN_KIND_CLIENT
+    assert attributes(call) == {
+        "db.system.name": "redis",
+        "db.operation.name": "MGET",
+        "db.namespace": "2",
+        "server.address": "10.0.0.7",
+        "server.port": 6379,
+    }
+
+
+async def test_a_trace_of_the_caller_goes_on_in_ours(collector, open_shop):
+    shop = open_shop(sample_ratio=0.0)
+    await ask(shop, headers=CONTEXT)
+    shop.telemetry.shutdown()
+
+    server = collector.one("POST /v1/rank")
+    assert server.trace_id.hex() == TRACE
+    assert server.parent_span_id.hex() == CALLER
+    assert server.trace_state == "vendor=x"
+    assert collector.one("podium.queue").trace_id.hex() == TRACE
+
+
+async def test_a_trace_that_the_caller_does_not_sample_is_not_sampled_here(collector, open_shop):
+    shop = open_shop(sample_ratio=1.0)
+    await ask(shop, headers={"traceparent": f"00-{TRACE}-{CALLER}-00"})
+    shop.telemetry.shutdown()
+
+    assert collector.bodies == []
+
+
+@pytest.mark.parametrize("header", ["", "00-zz-1-01", f"00-{'0' * 32}-{CALLER}-01", "x" * 9000])
+async def test_a_broken_trace_context_begins_a_trace_of_our_own(collector, open_shop, header):
+    shop = open_shop()
+    await ask(shop, headers={"traceparent": header})
+    shop.telemetry.shutdown()
+
+    assert collector.one("POST /v1/rank").parent_span_id == b""
+
+
+async def test_an_unsampled_request_makes_no_spans_at_all(collector, open_shop):
+    shop = open_shop(sample_ratio=0.0)
+    await ask(shop)
+    shop.telemetry.shutdown()
+
+    assert collector.bodies == []
+    assert [member.request for member in shop.members] == [None]
+
+
+async def test_the_ratio_is_the_share_of_traces_begun_here(collector, open_shop):
+    shop = open_shop(sample_ratio=0.25)
+    async with shop.client() as http:
+        for _ in range(400):
+            await http.get("/nowhere")
+    shop.telemetry.shutdown()
+
+    # 100 expected, standard deviation 8.7: six of them are one failure in 10^9.
+    assert 48 < len(collector.named("GET")) < 152
+
+
+async def test_the_standard_variable_overrules_our_sampling_ratio(
+    collector, open_shop, monkeypatch
+):
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_on")
+    export = ExportSettings(endpoint_configured=True, sampler_configured=True)
+    shop = open_shop(sample_ratio=0.0, export=export)
+    await ask(shop)
+    shop.telemetry.shutdown()
+
+    assert collector.named("POST /v1/rank")
+
+
+async def test_a_path_that_nobody_serves_has_no_route(collector, open_shop):
+    shop = open_shop()
+    await fetch(shop, "/wp-login.php")
+    shop.telemetry.shutdown()
+
+    span = collector.one("GET")
+    assert "http.route" not in attributes(span)
+    assert attributes(span)["url.path"] == "/wp-login.php"
+    assert span.status.code == Status.STATUS_CODE_UNSET
+
+
+async def test_no_span_names_a_user_or_an_item(collector, open_shop):
+    shop = open_shop()
+    await ask(shop, user={"id": "user-secret"}, candidates=["item-secret"], request_id="r-1")
+    await fetch(shop, "/v1/items/item-secret/recommendations?user_id=user-secret")
+    shop.telemetry.shutdown()
+
+    page = collector.one("GET /v1/items/{item_id}/recommendations")
+    assert attributes(page)["url.path"] == "/v1/items/{item_id}/recommendations"
+    assert not any(b"secret" in body for body in collector.bodies)
+
+
+async def test_a_problem_of_the_caller_is_told_and_is_no_error_of_ours(collector, open_shop):
+    shop = open_shop()
+    await fetch(shop, "/v1/items/i9/recommendations")
+    shop.telemetry.shutdown()
+
+    span = collector.one("GET /v1/items/{item_id}/recommendations")
+    assert attributes(span)["podium.error.code"] == "unknown_item"
+    assert "error.type" not in attributes(span)
+    assert span.status.code == Status.STATUS_CODE_UNSET
+
+
+async def test_a_problem_of_ours_is_an_error_with_its_code(collector, open_shop):
+    shop = open_shop()
+    await fetch(shop, "/broken/not-ready")
+    shop.telemetry.shutdown()
+
+    span = collector.one("GET /broken/{how}")
+    assert attributes(span)["http.response.status_code"] == 503
+    assert attributes(span)["error.type"] == "not_ready"
+    assert span.status.code == Status.STATUS_CODE_ERROR
+
+
+async def test_a_defect_is_recorded_with_its_stack_and_without_its_message(collector, open_shop):
+    shop = open_shop()
+    await fetch(shop, "/broken/user-u42")
+    shop.telemetry.shutdown()
+
+    span = collector.one("GET /broken/{how}")
+    (event,) = span.events
+    assert attributes(span)["error.type"] == "KeyError"
+    assert event.name == "exception"
+    assert "in broken" in str(attributes(event)["exception.stacktrace"])
+    assert not any(b"u42" in body for body in collector.bodies)
+
+
+async def test_a_step_that_fails_carries_the_class_of_the_error(collector, open_telemetry):
+    shop = open_telemetry()
+    with pytest.raises(TimeoutError):
+        await failing_step(shop)
+    shop.shutdown()
+
+    step = collector.one("podium.route")
+    assert attributes(step)["error.type"] == "TimeoutError"
+    assert step.status.code == Status.STATUS_CODE_ERROR
+
+
+async def failing_step(telemetry) -> None:
+    async def app(scope, receive, send) -> None:
+        with telemetry.step(names.SPAN_ROUTE):
+            raise TimeoutError("u42")
+
+    scope = {"type": "http", "method": "GET", "path": "/", "scheme": "http", "headers": []}
+    scope |= {"http_version": "2", "server": ("::1", 80)}
+    await telemetry.middleware(app)(scope, None, None)
+
+
+async def test_an_exception_that_leaves_the_application_ends_the_span(collector, open_telemetry):
+    telemetry = open_telemetry()
+    with pytest.raises(TimeoutError):
+        await failing_step(telemetry)
+    telemetry.shutdown()
+
+    said = attributes(collector.one("GET"))
+    assert said["error.type"] == "TimeoutError"
+    assert said["http.response.status_code"] == 500
+    assert (said["server.address"], said["server.port"]) == ("::1", 80)
+
+
+async def test_a_request_that_is_never_answered_is_an_error(collector, open_telemetry):
+    async def app(scope, receive, send) -> None:
+        """The caller has gone."""
+
+    telemetry = open_telemetry()
+    scope = {"type": "http", "method": "GET", "path": "/", "scheme": "http"}
+    scope |= {"headers": [(b"host", b"shop:port")], "http_version": "1.1", "server": ("::1", 80)}
+    await telemetry.middleware(app)(scope, None, None)
+    telemetry.shutdown()
+
+    said = attributes(collector.one("GET"))
+    assert said["error.type"] == "disconnected"
+    assert "http.response.status_code" not in said
+    assert said["server.address"] == "::1"  # the named port is none
+
+
+async def test_what_is_not_http_passes_untouched(collector, open_telemetry):
+    seen = []
+
+    async def app(scope, receive, send) -> None:
+        seen.append((scope, receive, send))
+
+    scope = {"type": "lifespan"}
+    telemetry = open_telemetry()
+    await telemetry.middleware(app)(scope, 1, 2)
+    telemetry.shutdown()
+
+    assert seen == [(scope, 1, 2)]
+    assert collector.bodies == []
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/metrics"])
+async def test_what_machines_ask_every_few_seconds_is_not_traced(collector, open_shop, path):
+    shop = open_shop()
+    assert (await fetch(shop, path)).status_code == 200
+    shop.telemetry.shutdown()
+
+    assert collector.bodies == []
+
+
+async def test_work_after_the_reply_adds_nothing_to_the_trace(collector, open_shop):
+    shop = open_shop()
+    seen = []
+
+    def late() -> None:
+        seen.append(shop.telemetry.sampled_request())
+        with shop.cache.call("SET"):
+            pass
+
+    shop.after_reply = late
+    await ask(shop)
+    shop.telemetry.shutdown()
+
+    assert seen == [None]
+    assert collector.named("SET") == []
+
+
+async def test_who_we_are_is_in_the_resource(collector, open_shop):
+    shop = open_shop()
+    await ask(shop)
+    shop.telemetry.shutdown()
+
+    assert collector.resource["service.name"] == "podium"
+    assert collector.resource["service.version"] == "1.2.3"
+    assert len(collector.resource["service.instance.id"]) == 36
+
+
+async def test_standard_variables_name_the_service(collector, open_shop, monkeypatch):
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "ranker-eu")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=prod")
+    shop = open_shop()
+    await ask(shop)
+    shop.telemetry.shutdown()
+
+    assert collector.resource["service.name"] == "ranker-eu"
+    assert collector.resource["deployment.environment.name"] == "prod"
