@@ -1,0 +1,134 @@
+"""Training: a log in, a trained run out, the same run for the same seed.
+
+    split by time
+    -> learn vocabularies and scales from the training rows
+    -> train until the validation rows stop getting better: that many epochs are right
+    -> learn and train again, for that many epochs, on training and validation rows
+    -> measure once on the test rows
+
+The second round matters because the rows nearest to the future are the ones
+most like it. No figure is measured on rows that the released weights have seen.
+"""
+
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from ranking_models import metrics
+from ranking_models.candidates import anchor_candidates, popularity_order
+from ranking_models.data import Dataset, encode, fit_schema
+from ranking_models.fitting import FitOptions, TrainingProgress, fit, scores, search_epochs
+from ranking_models.logs import Entities, Logs
+from ranking_models.manifest import Architecture, DataSource, Quality
+from ranking_models.nn import RankingNetwork, restore
+from ranking_models.run import Table, TrainedRun, Training
+from ranking_models.schema import FeatureBatch
+from ranking_models.split import Rows, Split, SplitName, split_logs
+
+HELD_OUT_ROWS = 20_000
+
+
+def train_run(
+    logs: Logs,
+    architecture: Architecture,
+    options: FitOptions,
+    *,
+    split: SplitName,
+    directory: Path,
+    progress: TrainingProgress,
+) -> TrainedRun:
+    """Train a model on a log; nothing is written.
+
+    Args:
+        logs: What people were shown and clicked.
+        architecture: Which network.
+        options: How to fit it, and the seed.
+        split: What is held out; see `split_logs`.
+        directory: Where the run is meant to be saved; its name is the model's.
+        progress: Hears of every step.
+
+    Raises:
+        InputError: the log cannot be split, or training diverges.
+    """
+    parts = split_logs(logs, split)
+    data = encode(logs, fit_schema(logs, parts.train))
+    found = search_epochs(
+        data, architecture, options, progress, rows=parts.train, validation=parts.validation
+    )
+    seen = np.concatenate([parts.train, parts.validation])
+    data = encode(logs, fit_schema(logs, seen))
+    weights = fit(data, architecture, options, progress, rows=seen, epochs=found.epochs)
+
+    items = len(logs.items.ids)
+    popularity = popularity_order(logs.item[seen], logs.label[seen], items)
+    liked = _liked_in_time_order(logs, seen)
+    held_out = _held_out_rows(parts.test, options.seed)
+    return TrainedRun(
+        directory=directory,
+        name=directory.name,
+        architecture=architecture,
+        schema=data.schema,
+        weights=weights,
+        items=_table(logs.items, data.tables["item"]),
+        users=_table(logs.users, data.tables["user"]),
+        popularity=popularity,
+        anchors=anchor_candidates(logs.unit[liked], logs.item[liked], items, popularity=popularity),
+        held_out=data.inputs(held_out),
+        held_out_labels=logs.label[held_out],
+        quality=_quality(logs, data, restore(architecture, data.schema, weights), parts),
+        data=_data_source(logs),
+        training=Training(
+            options=options,
+            split=split,
+            epochs=found.epochs,
+            validation_log_loss=found.log_loss,
+            tools={name: version(name) for name in ("numpy", "torch")},
+        ),
+    )
+
+
+def _liked_in_time_order(logs: Logs, rows: Rows) -> Rows:
+    liked = rows[logs.label[rows] > 0]
+    return liked[np.argsort(logs.seconds[liked], kind="stable")]
+
+
+def _held_out_rows(test: Rows, seed: int) -> Rows:
+    if len(test) <= HELD_OUT_ROWS:
+        return test
+    return np.sort(np.random.default_rng(seed).choice(test, HELD_OUT_ROWS, replace=False))
+
+
+def _table(entities: Entities, encoded: FeatureBatch) -> Table:
+    known = np.arange(len(entities.ids))  # without the last row, which is nobody's
+    return Table(ids=entities.ids, features=encoded.take(known))
+
+
+def _quality(logs: Logs, data: Dataset, network: RankingNetwork, parts: Split) -> Quality:
+    found = scores(network, data, parts.test)
+    labels, units = logs.label[parts.test], logs.unit[parts.test]
+    return Quality(
+        split=parts.description,
+        rows=len(parts.test),
+        users=len(np.unique(units)),
+        auc=metrics.auc(found, labels),
+        log_loss=metrics.log_loss(found, labels),
+        gauc=metrics.gauc(found, labels, units),
+        ndcg_at_10=metrics.ndcg_at_k(found, labels, units),
+    )
+
+
+def _data_source(logs: Logs) -> DataSource:
+    def rfc3339(seconds: float) -> str:
+        return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+    return DataSource(
+        name=logs.declared.name,
+        licence=logs.declared.licence,
+        interactions=len(logs.label),
+        users=len(logs.users.ids),
+        items=len(logs.items.ids),
+        first_event=rfc3339(float(logs.seconds.min())),
+        last_event=rfc3339(float(logs.seconds.max())),
+    )

@@ -1,0 +1,144 @@
+"""The demonstration bundle is small, is what the recipe says, and can be made again."""
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+import ranking_models
+from ranking_models.bundle import Bundle, find_bundle, list_bundles
+from ranking_models.demonstration import (
+    DEMONSTRATION,
+    NAME,
+    SCORE_TOLERANCE,
+    Recipe,
+    largest_difference,
+    make_bundle,
+)
+from ranking_models.errors import InputError
+from ranking_models.fitting import FitOptions
+from ranking_models.manifest import Architecture
+from ranking_models.marketplace import Marketplace, MarketplaceSpec
+from ranking_models.marketplace.names import item_id, user_id
+
+DEMO = Path(ranking_models.__file__).parent / "demo"
+SMALL = Recipe(
+    spec=MarketplaceSpec(seed=7, items=200, users=100, sellers=20, categories=6, segments=3),
+    sessions=2_000,
+    architecture=Architecture(name="dcn-v2", embedding_dim=4, cross_layers=1, hidden=(8,)),
+    options=FitOptions(epochs=2, batch_size=256, double=True),
+)
+CREATED = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+class Quiet:
+    """Hears of every training step and says nothing."""
+
+    def begin(self, phase, epochs, steps): ...
+
+    def step(self, epoch, loss): ...
+
+    def validated(self, epoch, log_loss, auc): ...
+
+
+@pytest.fixture(scope="module")
+def packaged() -> Bundle:
+    return Bundle.open(find_bundle(DEMO, NAME))
+
+
+def test_the_repository_holds_one_bundle_of_less_than_2_mb():
+    assert [ref.name for ref in list_bundles(DEMO)] == [NAME]
+    files = [path for path in DEMO.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 2_000_000
+
+
+def test_it_holds_the_items_and_users_of_the_recipes_marketplace(packaged):
+    spec, recipe = DEMONSTRATION.spec, packaged.manifest
+
+    assert packaged.item_ids.tolist() == [item_id(at) for at in range(spec.items)]
+    assert packaged.user_ids.tolist() == [user_id(at) for at in range(spec.users)]
+    assert recipe.data.interactions == DEMONSTRATION.sessions * 10
+    assert recipe.architecture == DEMONSTRATION.architecture
+    assert recipe.data.licence == "Apache-2.0"
+    assert list(recipe.precisions) == ["fp32"]
+
+
+def test_it_was_trained_on_the_marketplace_as_it_is_now(packaged):
+    """A changed simulation needs a new bundle: `make demo-bundle`."""
+    items = Marketplace.generate(DEMONSTRATION.spec).population.items
+    price = next(spec for spec in packaged.schema.dense if spec.name == "price")
+    column = [spec.name for spec in packaged.schema.of("item").dense].index("price")
+
+    expected = (np.log1p(items.price / 100) - price.mean) / price.scale
+
+    np.testing.assert_allclose(
+        packaged.items.dense[:, column], np.clip(expected, -price.clip, price.clip), atol=1e-5
+    )
+
+
+def test_serving_assumes_the_first_position(packaged):
+    (position,) = (spec for spec in packaged.schema.features if spec.name == "position")
+
+    assert position.default == 1
+    assert set(position.vocabulary) == {str(at) for at in range(1, 11)}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Bundle:
+    root = tmp_path_factory.mktemp("small")
+    return Bundle.open(make_bundle(SMALL, root, created=CREATED, progress=Quiet()))
+
+
+@pytest.mark.slow
+def test_the_same_recipe_makes_the_same_bundle(small, tmp_path):
+    again = Bundle.open(make_bundle(SMALL, tmp_path, created=CREATED, progress=Quiet()))
+
+    assert again.manifest.version == small.manifest.version
+    assert largest_difference(small, again) == 0.0
+
+
+@pytest.mark.slow
+def test_another_kind_of_cpu_makes_the_same_scores(small, tmp_path):
+    """PyTorch without vector instructions rounds otherwise, and training must not amplify it."""
+    recipe = msgspec.json.encode(SMALL).decode()
+    code = """
+import sys, msgspec
+from pathlib import Path
+from tests.ranking_models.test_demonstration import CREATED, Quiet, Recipe, make_bundle
+recipe = msgspec.json.decode(sys.argv[1], type=Recipe)
+make_bundle(recipe, Path(sys.argv[2]), created=CREATED, progress=Quiet())
+"""
+    subprocess.run(
+        [sys.executable, "-c", code, recipe, str(tmp_path)],
+        check=True,
+        env={**os.environ, "ATEN_CPU_CAPABILITY": "default", "PYTHONPATH": "."},
+    )
+
+    elsewhere = Bundle.open(find_bundle(tmp_path, NAME))
+    assert largest_difference(small, elsewhere) < 1e-6
+
+
+@pytest.mark.slow
+def test_a_bundle_of_other_data_is_not_compared(packaged, small):
+    with pytest.raises(InputError, match="were made from different data"):
+        largest_difference(packaged, small)
+
+
+def test_a_difference_of_scores_is_found(packaged):
+    _, scores = packaged.golden
+    changed = scores.copy()
+    changed[3] += 10 * SCORE_TOLERANCE
+    arrays = replace_golden(packaged, changed)
+
+    assert largest_difference(packaged, arrays) == pytest.approx(10 * SCORE_TOLERANCE, rel=1e-3)
+    assert largest_difference(packaged, packaged) == 0.0
+
+
+def replace_golden(bundle: Bundle, scores: np.ndarray) -> Bundle:
+    arrays = msgspec.structs.replace(bundle.arrays, golden_scores=scores)
+    return msgspec.structs.replace(bundle, arrays=arrays)
