@@ -1,0 +1,1 @@
+"""Dynamic batching: rows of many requests in one engine call."""
