@@ -1,0 +1,388 @@
+"""Every entry of the stream is added up once: under redelivery, crashes, several consumers."""
+
+import asyncio
+import random
+from collections import Counter
+
+import msgspec
+import pytest
+from redis.exceptions import RedisError
+
+from experiments.events import Arm, Event, Exposure, Feedback
+from experiments.variant_statistics import increments
+from service.events.aggregation import Aggregator
+from service.events.names import COUNTS, GROUP, STREAM, statistics_key
+from service.settings import EventSettings, RedisSettings
+from service.stores.clients import events_client
+
+Sums = dict[str, Counter[str]]
+
+
+@pytest.fixture
+def aggregator(client, settings, clock):
+    """Starts aggregators, each like one in a process of its own."""
+    return lambda **options: Aggregator(client, settings, clock, **options)
+
+
+@pytest.fixture
+def running(aggregator):
+    """One aggregator at work."""
+
+    class Running:
+        async def __aenter__(self) -> Aggregator:
+            self.one = aggregator()
+            await self.one.start()
+            return self.one
+
+        async def __aexit__(self, *error: object) -> None:
+            await self.one.stop()
+
+    return Running
+
+
+async def append(client, *events: Event) -> None:
+    pipeline = client.pipeline()
+    for event in events:
+        pipeline.xadd(STREAM, {b"e": msgspec.msgpack.encode(event)})
+    await pipeline.execute()
+
+
+def click(*arms: Arm, kind: str = "click") -> Feedback:
+    return Feedback(
+        event_id="e", kind=kind, slate_id="s", item_id="i", position=1, at=0.0, arms=arms
+    )
+
+
+def expected(events: list[Event]) -> Sums:
+    """What the events add up to, without a server."""
+    sums: Sums = {}
+    units: dict[tuple[str, int, str], set[str]] = {}
+    for event in events:
+        for arm in event.arms:
+            fields = sums.setdefault(statistics_key(*arm_of(arm)), Counter())
+            fields.update(increments(event, arm))
+            seen = units.setdefault((arm.experiment, arm.phase, arm.unit), set())
+            if isinstance(event, Exposure) and arm.variant not in seen:
+                fields["users"] += 1
+                fields["crossovers"] += bool(seen)
+                seen.add(arm.variant)
+    return {key: +fields for key, fields in sums.items()}
+
+
+def arm_of(arm: Arm) -> tuple[str, int, str]:
+    return arm.experiment, arm.phase, arm.variant
+
+
+async def sums_of(client) -> Sums:
+    keys = [key async for key in client.scan_iter("podium:stats:*")]
+    return {
+        key.decode(): Counter(
+            {name.decode(): int(n) for name, n in (await client.hgetall(key)).items()}
+        )
+        for key in keys
+    }
+
+
+def sum_out(sums: Sums, field: str) -> int:
+    """The sum of a field over all arms; the arms have it no more."""
+    return sum(fields.pop(field, 0) for fields in sums.values())
+
+
+async def nothing_is_left(client) -> bool:
+    """Everything was delivered and acknowledged."""
+    groups = await client.xinfo_groups(STREAM)
+    return any(
+        group["name"] == GROUP.encode() and group["pending"] == 0 and group["lag"] == 0
+        for group in groups
+    )
+
+
+@pytest.fixture
+def day(arm, exposure):
+    """A day of a few shops: units in two experiments, slates, impressions and clicks."""
+
+    def make(slates: int, seed: int = 1) -> list[Event]:
+        draw = random.Random(seed)
+        events: list[Event] = []
+        for _ in range(slates):
+            unit = f"u{draw.randrange(40)}"
+            variant = "fp16" if hash_of(unit) % 2 else "fp32"
+            arms = (
+                arm(variant, unit=unit),
+                arm(draw.choice("ab"), unit=unit, experiment="layout"),
+            )
+            events.append(exposure(*arms, slate_id="s", latency_ms=draw.uniform(0.1, 90)))
+            events += [click(*arms, kind="impression")] * draw.randrange(5)
+            events += [click(*arms)] * (draw.random() < 0.2)
+            events += [click()] * (draw.random() < 0.1)
+        return events
+
+    return make
+
+
+async def read_for(aggregator: Aggregator, client, count: int) -> list:
+    """Entries that an aggregator has read and not yet added up."""
+    reply = await client.xreadgroup(GROUP, aggregator.consumer, {STREAM: ">"}, count=count)
+    return reply[0][1]
+
+
+def hash_of(unit: str) -> int:
+    return int(unit[1:])
+
+
+async def test_events_add_up_to_the_sums_of_their_arms(client, running, day, until):
+    events = day(300)
+    await append(client, *events)
+    async with running() as aggregator:
+        await until(lambda: nothing_is_left(client))
+
+        assert await sums_of(client) == expected(events)
+        assert aggregator.counts.applied == len(events)
+
+
+async def test_events_count_moments_after_they_arrive(client, running, day, until):
+    async with running():
+        await append(client, *day(1))
+        await until(lambda: nothing_is_left(client))
+        await append(client, *day(2, seed=2))
+        await until(lambda: nothing_is_left(client))
+
+    assert await sums_of(client) == expected(day(1) + day(2, seed=2))
+
+
+async def test_a_unit_is_a_user_once_and_is_remembered_while_it_comes_back(
+    client, running, exposure, settings, until
+):
+    await append(client, exposure(), exposure(), exposure())
+    async with running():
+        await until(lambda: nothing_is_left(client))
+        (key,) = [key async for key in client.scan_iter("podium:unit:*")]
+        await client.expire(key, 10)
+        await append(client, exposure())
+        await until(lambda: nothing_is_left(client))
+
+    assert (await sums_of(client))["podium:stats:rollout:1:fp16"]["users"] == 1
+    assert settings.unit_ttl_s - 60 < await client.ttl(key) <= settings.unit_ttl_s
+
+
+async def test_a_unit_in_two_variants_is_a_user_of_both_and_one_crossover(
+    client, running, exposure, arm, until
+):
+    seen = ["a", "b", "a", "b", "c", "c"]
+    await append(client, *(exposure(arm(variant)) for variant in seen))
+    async with running():
+        await until(lambda: nothing_is_left(client))
+
+    sums = await sums_of(client)
+    told = {key[-1]: (fields["users"], fields["crossovers"]) for key, fields in sums.items()}
+    assert told == {"a": (1, 0), "b": (1, 1), "c": (1, 1)}
+
+
+async def test_phases_are_added_up_apart(client, running, exposure, arm, until):
+    later = Arm("rollout", 2, "fp32", arm().unit)
+    await append(client, exposure(arm("fp16")), exposure(later), click(later))
+    async with running():
+        await until(lambda: nothing_is_left(client))
+
+    sums = await sums_of(client)
+    assert sums["podium:stats:rollout:1:fp16"]["users"] == 1
+    assert sums["podium:stats:rollout:2:fp32"]["users"] == 1
+    assert sums["podium:stats:rollout:2:fp32"]["crossovers"] == 0
+
+
+async def test_an_entry_that_cannot_be_read_is_counted_and_holds_up_nobody(
+    client, running, exposure, until
+):
+    await client.xadd(STREAM, {b"e": b"\xc1junk"})
+    await client.xadd(STREAM, {b"e": msgspec.msgpack.encode(["exposure.9", 1])})
+    await client.xadd(STREAM, {b"other": b"field"})
+    await append(client, click(Arm("rollout", 1, "fp16", "no digest")), exposure())
+    async with running() as aggregator:
+        await until(lambda: nothing_is_left(client))
+
+        assert aggregator.counts.unreadable == 4
+    assert await client.hget(COUNTS, "unreadable") == b"4"
+    assert (await sums_of(client))["podium:stats:rollout:1:fp16"]["exposures"] == 1
+
+
+async def test_an_entry_that_was_deleted_while_it_was_pending_is_let_go(
+    client, aggregator, exposure
+):
+    await append(client, exposure())
+    await client.xgroup_create(STREAM, GROUP, id="0")
+    one = aggregator()
+    ((entry_id, _),) = await read_for(one, client, 1)
+    await client.xdel(STREAM, entry_id)
+    await one._step()
+
+    assert await nothing_is_left(client)
+    assert await sums_of(client) == {}
+
+
+async def test_what_a_crashed_consumer_had_read_is_adopted(client, aggregator, day, until):
+    events = day(100)
+    await append(client, *events)
+    await client.xgroup_create(STREAM, GROUP, id="0")
+    await client.xreadgroup(GROUP, "crashed", {STREAM: ">"}, count=150)
+    survivor = aggregator(adopt_after_s=0)
+    await survivor.start()
+    await until(lambda: nothing_is_left(client))
+    await survivor.stop()
+
+    assert await sums_of(client) == expected(events)
+    assert survivor.counts.adopted == 150
+
+
+async def test_what_is_adopted_too_early_still_counts_once(client, aggregator, day, until):
+    """The first consumer was only slow: both hold the entries, and both add them up."""
+    events = day(100)
+    await append(client, *events)
+    await client.xgroup_create(STREAM, GROUP, id="0")
+    slow, quick = aggregator(), aggregator(adopt_after_s=0)
+    entries = await read_for(slow, client, len(events))
+    await quick.start()
+    await until(lambda: nothing_is_left(client))
+    assert await slow._apply(entries) == 0
+    await quick.stop()
+
+    assert await sums_of(client) == expected(events)
+
+
+async def test_a_step_without_an_answer_counts_once_though_the_server_took_it(
+    server, client, clock, day, until
+):
+    events = day(100)
+    await append(client, *events, *events)
+    await client.xgroup_create(STREAM, GROUP, id="0")
+    settings = EventSettings(timeout_s=0.1)
+    redis = RedisSettings(connect_timeout_s=2.0)
+    async with events_client(server.url, redis, settings) as impatient:
+        one = Aggregator(impatient, settings, clock)
+        await one._apply(await read_for(one, client, len(events)))
+        rest = await read_for(one, client, len(events))
+        server.freeze()
+        with pytest.raises(RedisError):
+            await one._apply(rest)
+        server.thaw()
+        await one.start()
+        await until(lambda: nothing_is_left(client))
+        await one.stop()
+
+    assert await sums_of(client) == expected(events + events)
+    assert one.counts.applied == len(events)  # it never heard of the others
+
+
+async def test_what_was_read_before_a_failure_is_read_again_at_once(client, aggregator, day):
+    events = day(100)
+    await append(client, *events)
+    await client.xgroup_create(STREAM, GROUP, id="0")
+    one = aggregator()
+    await one._apply(await read_for(one, client, 50))
+    await one._step()
+    await read_for(one, client, len(events))  # and then the server went away
+    await one._recover(ConnectionError())
+    await one._step()
+
+    assert await sums_of(client) == expected(events)
+
+
+async def test_several_aggregators_share_the_work(client, aggregator, day, until):
+    events = day(1500)
+    several = [aggregator(adopt_after_s=0, tidy_s=0) for _ in range(3)]
+    for one in several:
+        await one.start()
+    for at in range(0, len(events), 100):
+        await append(client, *events[at : at + 100])
+    await until(lambda: nothing_is_left(client))
+    for one in several:
+        await one.stop()
+
+    sums, alone = await sums_of(client), expected(events)
+    # Which variant a unit met first depends on who was quicker; how many moved does not.
+    assert sum_out(sums, "crossovers") == sum_out(alone, "crossovers")
+    assert sums == alone
+    assert sum(one.counts.applied for one in several) == len(events)
+
+
+async def test_a_server_that_is_away_is_waited_for(server, client, running, day, until):
+    server.kill()
+    async with running() as aggregator:
+        await until(lambda: aggregator.counts.failures > 0)
+        server.start()
+        await append(client, *day(10))
+        await until(lambda: nothing_is_left(client))
+
+    assert await sums_of(client) == expected(day(10))
+
+
+async def test_a_group_that_is_gone_is_made_again(client, running, day, until):
+    async with running():
+        await append(client, *day(10))
+        await until(lambda: nothing_is_left(client))
+        await client.flushall()
+        await append(client, *day(20))
+        await until(lambda: nothing_is_left(client))
+
+    assert await sums_of(client) == expected(day(20))
+
+
+async def test_the_stream_is_trimmed_behind_the_consumers_and_not_before(
+    client, aggregator, day, clock, until
+):
+    await append(client, *day(500))
+    n = await client.xlen(STREAM)
+    await client.xgroup_create(STREAM, GROUP, id="0")
+    read = await client.xreadgroup(GROUP, "slow", {STREAM: ">"}, count=300)
+    oldest = read[0][1][0][0]
+    quick = aggregator()
+    await quick.start()
+    await until(lambda: quick.counts.applied == n - 300)
+    await quick.stop()
+    tidy = aggregator()
+    await tidy._step()
+    assert (await client.xrange(STREAM, count=1))[0][0] == oldest
+
+    await client.xack(STREAM, GROUP, *(entry_id for entry_id, _ in read[0][1]))
+    clock.advance(60)
+    await tidy._step()
+    assert await client.xlen(STREAM) <= 100  # whole nodes of the stream go at once
+
+
+async def test_another_group_keeps_what_it_has_not_read(client, aggregator, day):
+    await append(client, *day(500))
+    n = await client.xlen(STREAM)
+    await client.xgroup_create(STREAM, "export", id="0")
+    await client.xgroup_create(STREAM, GROUP, id="$")
+    await aggregator()._step()
+
+    assert await client.xlen(STREAM) == n
+
+
+async def test_consumers_that_are_long_gone_are_forgotten_but_not_their_entries(
+    client, aggregator, exposure, monkeypatch
+):
+    monkeypatch.setattr("service.events.aggregation.FORGET_AFTER_S", 0.0)
+    await append(client, exposure())
+    await client.xgroup_create(STREAM, GROUP, id="0")
+    await client.xreadgroup(GROUP, "holds-an-entry", {STREAM: ">"})
+    await client.xreadgroup(GROUP, "idle", {STREAM: ">"})
+    await asyncio.sleep(0.005)  # the server counts their silence in milliseconds
+    await aggregator()._step()
+
+    names = {consumer["name"] for consumer in await client.xinfo_consumers(STREAM, GROUP)}
+    assert b"holds-an-entry" in names
+    assert b"idle" not in names
+
+
+async def test_stop_is_quick_and_leaves_nothing_half_done(client, aggregator, day):
+    events = day(1000)
+    await append(client, *events)
+    one = aggregator()
+    await one.start()
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        await one.stop()
+    done = one.counts.applied
+    stats = await sums_of(client)
+
+    assert stats == expected(events[:done])
