@@ -22,6 +22,7 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     """Where the service listens and what it takes in."""
 
     host: str = "127.0.0.1"
+    """Loopback: whoever opens Podium to a network should set `auth.keys` as well."""
     port: Port = 8080
     """0 picks a free port and prints it."""
     max_body_bytes: Count = 1_048_576
@@ -52,6 +53,7 @@ class RedisSettings(Section, frozen=True, kw_only=True):
     events_url: str | None = None
     """The event server: append-only, never evicting."""
     connect_timeout_s: Positive = 0.05
+    """Longest a new connection may take."""
     pool_size: Count = 32
     """Connections to the cache server; a caller waits for one at most the cache timeout."""
 
@@ -62,6 +64,7 @@ class CacheSettings(Section, frozen=True, kw_only=True):
     timeout_s: Positive = 0.02
     """Longest a request waits for Redis; then it is a miss."""
     ttl_s: Positive = 300.0
+    """How long a slate's scores are kept."""
     ttl_jitter: Fraction = 0.1
     """Each entry lives ttl_s times 1 - jitter to 1 + jitter, so they do not expire together."""
     max_memory_mb: Count = 256
@@ -78,7 +81,8 @@ class BatchPolicy(Section, frozen=True, kw_only=True):
     mode: Literal["adaptive", "fixed"] = "adaptive"
     """adaptive: wait only while other work is under way; fixed: always wait for company."""
     max_batch_rows: Count = 400
-    """Upper bound of one engine call. 400 is the optimum measured on 2 MB L2 caches."""
+    """Upper bound of one engine call. On a CPU a larger batch leaves the core's cache and is slower
+    per row; see `make bench`."""
     preferred_batch_rows: Count = 256
     """A batch this large leaves at once if an engine is free."""
     max_queue_delay_s: Annotated[float, Meta(ge=0)] = 0.005
@@ -86,7 +90,7 @@ class BatchPolicy(Section, frozen=True, kw_only=True):
     max_waiting_rows: Count = 65_536
     """Beyond this the service answers 429 instead of queueing."""
     instances: Count = 1
-    """Batches scored at the same time; each has its own engine instance."""
+    """Batches scored at the same time, each by an engine of its own; above 1 needs threads."""
     execution: Literal["inline", "thread"] = "inline"
     """inline scores on the event loop's thread (a hand-off costs more than a CPU batch of
     a small model); thread suits models whose batch takes more than a few milliseconds."""
@@ -153,6 +157,7 @@ class TelemetrySettings(Section, frozen=True, kw_only=True):
     """Logs and traces. Exporters and samplers follow the standard OTEL_* variables."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity of a log line."""
     sample_ratio: Fraction = 0.1
     """Share of traces started here that are recorded, unless OTEL_TRACES_SAMPLER says else."""
 

@@ -1,0 +1,6 @@
+"""The ``podium`` command."""
+
+from service.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""HTTP: bytes to value, value or problem to bytes. One file per resource."""

@@ -1,0 +1,54 @@
+"""Reads request bodies: type, size, JSON, and the first thing that is wrong with it."""
+
+from typing import Any, TypeVar
+
+import msgspec
+from litestar import Request
+from litestar.exceptions import HTTPException
+
+from service.errors import BodyTooLarge, InvalidRequest, MalformedBody, UnsupportedMediaType
+
+T = TypeVar("T")
+
+JSON = ("application/json",)
+TOO_LARGE = 413
+
+
+async def read_body(
+    request: Request[Any, Any, Any], limit_bytes: int, types: tuple[str, ...] = JSON
+) -> bytes:
+    """The whole body.
+
+    Raises:
+        UnsupportedMediaType: the content type is none of ``types``.
+        BodyTooLarge: more than ``limit_bytes``; reading stops there.
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type not in types:
+        raise UnsupportedMediaType(content_type, types)
+    try:
+        return await request.body()
+    except HTTPException as error:
+        if error.status_code == TOO_LARGE:
+            raise BodyTooLarge(limit_bytes) from None
+        raise
+
+
+def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """A typed value from JSON.
+
+    Raises:
+        MalformedBody: not JSON, or nested too deeply to read.
+        InvalidRequest: JSON of another shape, with the JSON path.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `")
+        raise InvalidRequest(message, path.rstrip("`") or "$") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedBody(str(error)) from None
+    except RecursionError:
+        # msgspec follows nesting on the C stack; Python's limit stops it
+        # before the stack ends, but the error is not a DecodeError.
+        raise MalformedBody("the JSON is nested too deeply") from None

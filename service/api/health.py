@@ -1,0 +1,29 @@
+"""``/health/live``, ``/health/ready`` and ``/metrics``: for machines that watch."""
+
+from typing import Any
+
+from litestar import Request, Response, get
+
+from service.api.given import Given
+from service.health import Health, Readiness
+from service.telemetry import Telemetry
+
+
+@get("/health/live", operation_id="live", summary="Is the process alive", tags=["health"])
+async def live() -> dict[str, str]:
+    """Answers as long as the event loop turns."""
+    return {"status": "live"}
+
+
+@get("/health/ready", operation_id="ready", summary="Can it take traffic", tags=["health"])
+async def ready(health: Given[Health]) -> Response[Readiness]:
+    """200 when every deployment can answer; degraded parts are named. 503 while draining."""
+    readiness = health.readiness()
+    return Response(readiness, status_code=503 if readiness.status == "draining" else 200)
+
+
+@get("/metrics", operation_id="metrics", summary="Prometheus metrics", tags=["health"])
+async def metrics(request: Request[Any, Any, Any], telemetry: Given[Telemetry]) -> Response[bytes]:
+    """Prometheus text, or OpenMetrics with exemplars where the Accept header asks for it."""
+    body, content_type = telemetry.metrics.render(request.headers.get("accept", ""))
+    return Response(body, headers={"content-type": content_type})

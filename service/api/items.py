@@ -1,0 +1,90 @@
+"""``GET /v1/items/{item_id}/recommendations``: what to show beside an item."""
+
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, get
+from litestar.background_tasks import BackgroundTask
+from litestar.params import FromPath
+from msgspec import Struct
+
+from ranking_models.schema import FeatureValue
+from service.api.access import Access
+from service.api.given import Given
+from service.clock import Clock
+from service.errors import InvalidRequest
+from service.feature_names import FeatureNames
+from service.messages import RankReply, RankRequest, Text, UserRef
+from service.ranker import Ranker
+
+
+class PageQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The query of an item page besides its context."""
+
+    k: int = 20
+    timeout_ms: int = 50
+    user_id: Text | None = None
+    session_id: Text | None = None
+
+
+_OWN = frozenset(PageQuery.__struct_fields__)
+
+
+@get(
+    "/v1/items/{item_id:str}/recommendations",
+    operation_id="itemRecommendations",
+    summary="Rank the precomputed candidates of an item",
+    tags=["ranking"],
+)
+async def recommendations(
+    item_id: FromPath[str],
+    request: Request[Any, Any, Any],
+    ranker: Given[Ranker],
+    feature_names: Given[FeatureNames],
+    access: Given[Access],
+    clock: Given[Clock],
+) -> Response[RankReply]:
+    """Takes k, timeout_ms, user_id, session_id and the context features as query parameters."""
+    arrived = clock.now()
+    access.require(request, "rank")
+    page = page_request(item_id, _single(request), feature_names)
+    ranked = await ranker.item_page(page, arrived=arrived)
+    return Response(ranked.reply, background=BackgroundTask(ranker.record, ranked))
+
+
+def page_request(item_id: str, query: dict[str, str], names: FeatureNames) -> RankRequest:
+    """The ranking request of a page; its only candidate is the anchor until it is routed.
+
+    Raises:
+        InvalidRequest: an unknown parameter, or a value of the wrong kind.
+    """
+    own = {name: value for name, value in query.items() if name in _OWN}
+    context: dict[str, FeatureValue] = {
+        name: names.context_value(name, text) for name, text in query.items() if name not in _OWN
+    }
+    try:
+        page = msgspec.convert(own, PageQuery, strict=False)
+        return msgspec.convert(
+            {
+                "candidates": [item_id],
+                "anchor_item": item_id,
+                "user": UserRef(id=page.user_id),
+                "session_id": page.session_id,
+                "context": context,
+                "k": page.k,
+                "timeout_ms": page.timeout_ms,
+            },
+            RankRequest,
+        )
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `")
+        raise InvalidRequest(message, path.rstrip("`") or "$") from None
+
+
+def _single(request: Request[Any, Any, Any]) -> dict[str, str]:
+    query: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name in query:
+            raise InvalidRequest(f"the parameter {name!r} is there twice", f"$.{name}")
+        query[name] = value
+    return query

@@ -1,0 +1,87 @@
+"""Renders every failure as RFC 9457 ``application/problem+json``, in one place."""
+
+import logging
+import math
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.types import ExceptionHandlersMap
+
+from service.errors import RankingError
+from service.messages import Problem
+from service.telemetry import note_failure
+
+MEDIA_TYPE = "application/problem+json"
+_log = logging.getLogger(__name__)
+
+_FRAMEWORK_CODES = {
+    400: "invalid_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+}
+
+
+def render(problem: Problem, headers: dict[str, str] | None = None) -> Response[bytes]:
+    """The response for a problem, with ``Retry-After`` where it helps."""
+    headers = dict(headers or {})
+    if problem.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after_s)))
+    return Response(
+        msgspec.json.encode(problem),
+        status_code=problem.status,
+        media_type=MEDIA_TYPE,
+        headers=headers,
+    )
+
+
+def from_ranking_error(request: Request[Any, Any, Any], error: RankingError) -> Response[bytes]:
+    note_failure(error)
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else {}
+    return render(
+        Problem(
+            type=f"urn:podium:problem:{error.code}",
+            title=error.title,
+            status=error.status,
+            code=error.code,
+            detail=str(error) or error.title,
+            path=error.path,
+            retry_after_s=error.retry_after_s,
+        ),
+        headers,
+    )
+
+
+def from_framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """Unknown routes, wrong methods, bad query parameters: what the framework refuses."""
+    status = error.status_code
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.error("the framework failed", exc_info=error)
+    code = _FRAMEWORK_CODES.get(status, "internal_error" if status >= 500 else "refused")
+    return render(
+        Problem(
+            type=f"urn:podium:problem:{code}",
+            title=HTTPStatus(status).phrase,
+            status=status,
+            code=code,
+            detail=error.detail,
+        ),
+        dict(error.headers or {}),
+    )
+
+
+def from_defect(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Anything else is our mistake: logged with its stack, told without it."""
+    note_failure(error)
+    _log.error("unhandled error", exc_info=error)
+    return from_ranking_error(request, RankingError("an error on our side; it has been logged"))
+
+
+HANDLERS: ExceptionHandlersMap = {
+    RankingError: from_ranking_error,
+    HTTPException: from_framework,
+    Exception: from_defect,
+}

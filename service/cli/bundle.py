@@ -1,0 +1,126 @@
+"""``podium bundle``: look into a bundle, and prove that it is sound."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ranking_models.bundle import Bundle, find_bundle, read_manifest
+from ranking_models.manifest import ModelManifest, encode_manifest
+from ranking_models.schema import FeatureSpec
+
+app = typer.Typer(help="Look into bundles and verify them.", no_args_is_help=True)
+
+Reference = Annotated[
+    str, typer.Argument(help="A bundle's folder, or name or name@version.", metavar="BUNDLE")
+]
+Root = Annotated[
+    Path, typer.Option("--bundles", help="Folder in which names are looked up.", metavar="DIR")
+]
+
+
+@app.command()
+def inspect(
+    bundle: Reference,
+    bundles: Root = Path("bundles"),
+    json: Annotated[bool, typer.Option("--json", help="Print the manifest itself.")] = False,
+) -> None:
+    """Show what a bundle takes in, how good it is, and what it was made from.
+
+    Example: podium bundle inspect movielens@3f9c2a1b
+    """
+    path = _locate(bundles, bundle)
+    manifest = read_manifest(path)
+    if json:
+        typer.echo(encode_manifest(manifest), nl=False)
+        return
+    for line in _description(manifest, path):
+        typer.echo(line)
+
+
+@app.command()
+def verify(bundle: Reference, bundles: Root = Path("bundles")) -> None:
+    """Check every byte of a bundle, and its graphs on the golden rows.
+
+    Example: podium bundle verify bundles/movielens/3f9c2a1b
+    """
+    from ranking_models.export.onnx_runtime import onnx_runtime_scorer
+    from ranking_models.export.parity import check_parity
+
+    opened = Bundle.open(_locate(bundles, bundle))
+    rows, reference = opened.golden
+    manifest = opened.manifest
+    for precision, variant in manifest.precisions.items():
+        graph = opened.graph(precision)
+        difference = check_parity(
+            onnx_runtime_scorer(graph),
+            rows,
+            reference,
+            tolerance=variant.tolerance,
+            what=str(graph),
+        )
+        allowed = f"{difference:.1g} from the reference (allowed {variant.tolerance:g})"
+        typer.echo(f"{precision}: {rows.rows} golden rows at most {allowed}")
+    typer.echo(f"{manifest.name}@{manifest.version} is sound: {len(manifest.files) + 1} files")
+
+
+def _locate(root: Path, reference: str) -> Path:
+    path = Path(reference)
+    is_path = "/" in reference or (path / "manifest.json").exists()
+    return path if is_path else find_bundle(root, reference)
+
+
+def _description(manifest: ModelManifest, path: Path) -> Iterable[str]:
+    yield f"{manifest.name}@{manifest.version}"
+    yield from _table(_facts(manifest, path))
+    yield from ("", "Features")
+    yield from _table((f.name, f.source, f.kind, _encoding(f)) for f in manifest.schema.features)
+    yield from ("", "Precisions")
+    yield from _table(
+        (name, v.file, f"parity {v.parity:.1g}", f"tolerance {v.tolerance:g}")
+        for name, v in manifest.precisions.items()
+    )
+    yield from ("", "Files")
+    yield from _table((f, f"{d.bytes:,} bytes", d.sha256) for f, d in manifest.files.items())
+
+
+def _facts(manifest: ModelManifest, path: Path) -> Iterable[tuple[str, str]]:
+    net, quality, data = manifest.architecture, manifest.quality, manifest.data
+    cross = f", {net.cross_layers} cross layers" if net.cross_layers else ""
+    hidden = "-".join(map(str, net.hidden)) or "none"
+    yield "path", str(path)
+    yield "created", manifest.created.isoformat(timespec="seconds")
+    yield "architecture", f"{net.name}, embeddings of {net.embedding_dim}{cross}, MLP {hidden}"
+    yield "batches", f"up to {manifest.max_batch_rows:,} rows"
+    yield (
+        "quality",
+        f"AUC {quality.auc:.4f}, log loss {quality.log_loss:.4f}, gAUC {quality.gauc:.4f}, "
+        f"NDCG@10 {quality.ndcg_at_10:.4f}",
+    )
+    yield "measured on", f"{quality.rows:,} rows of {quality.users:,} users: {quality.split}"
+    yield (
+        "data",
+        f"{data.name}: {data.interactions:,} interactions of {data.users:,} users with "
+        f"{data.items:,} items, {data.first_event} to {data.last_event}",
+    )
+    yield "licence", data.licence
+    yield "made with", ", ".join(f"{tool} {version}" for tool, version in manifest.tools.items())
+
+
+def _encoding(spec: FeatureSpec) -> str:
+    default = "" if spec.default is None else f", {spec.default!r} if missing"
+    if spec.kind == "numeric":
+        log = "log, " if spec.log else ""
+        return f"{log}mean {spec.mean:g}, scale {spec.scale:g}, clip {spec.clip:g}{default}"
+    length = f", up to {spec.max_length} at once" if spec.kind == "multi" else ""
+    return f"{len(spec.vocabulary):,} values{length}{default}"
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> Iterable[str]:
+    """Rows as lines with aligned columns, indented under their heading."""
+    filled = list(rows)
+    widths = [max(map(len, column)) for column in zip(*filled, strict=True)]
+    for row in filled:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield f"  {'  '.join(cells)}".rstrip()

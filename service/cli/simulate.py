@@ -1,0 +1,117 @@
+"""``podium simulate``: a marketplace with known click probabilities, as files or as shoppers."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ranking_models.marketplace import Marketplace, MarketplaceSpec
+from ranking_models.marketplace.files import write_files
+from ranking_models.marketplace.spec import (
+    ITEMS,
+    LOG_SEED,
+    LOG_SESSIONS,
+    SEED,
+    SHOPPERS_SEED,
+    USERS,
+)
+from service.loadgen.shoppers import play_shoppers
+from service.loadgen.summary import render_outcome
+
+PLAYED_SESSIONS = 2_000
+CONCURRENCY = 8
+
+_SPEC = MarketplaceSpec()
+
+
+def simulate(
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a click log into this directory.", metavar="DIR")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Play shoppers against a service, http://host:port.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Of the marketplace.", min=SEED.ge, max=SEED.le)
+    ] = _SPEC.seed,
+    items: Annotated[
+        int, typer.Option(help="Items of the marketplace.", min=ITEMS.ge, max=ITEMS.le)
+    ] = _SPEC.items,
+    users: Annotated[
+        int, typer.Option(help="Users of the marketplace.", min=USERS.ge, max=USERS.le)
+    ] = _SPEC.users,
+    sessions: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Default {LOG_SESSIONS:,} with --out, {PLAYED_SESSIONS:,} with --url.",
+            min=1,
+            max=10_000_000,
+        ),
+    ] = None,
+    demand_seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Of who comes when. Without it shoppers are other sessions than the log's.",
+            min=0,
+        ),
+    ] = None,
+    with_truth: Annotated[
+        bool, typer.Option(help="With --out: add the true click probability as a column.")
+    ] = False,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            help=f"With --url: shoppers at a time. Default {CONCURRENCY}.", min=1, max=256
+        ),
+    ] = None,
+) -> int:
+    """Simulate a marketplace: write its click log, or play its shoppers against a service.
+
+    Example: podium simulate --out data/ && podium train --data data/ --out runs/market
+
+    Example: podium simulate --url http://127.0.0.1:8080 --sessions 500
+    """
+    if (out is None) == (url is None):
+        raise typer.BadParameter("give either --out DIR or --url URL")
+    if out is None and with_truth:
+        raise typer.BadParameter("--with-truth goes with --out")
+    if url is None and concurrency is not None:
+        raise typer.BadParameter("--concurrency goes with --url")
+    marketplace = Marketplace.generate(MarketplaceSpec(seed=seed, items=items, users=users))
+    if out is not None:
+        log = marketplace.log(
+            sessions=sessions or LOG_SESSIONS,
+            seed=LOG_SEED if demand_seed is None else demand_seed,
+        )
+        for file in write_files(marketplace.population, log, out, with_truth=with_truth):
+            print(file)
+        print(f"{len(log):,} impressions, {int(log.clicked.sum()):,} clicks")
+        return 0
+    assert url is not None
+    return play(
+        marketplace,
+        url,
+        sessions=sessions or PLAYED_SESSIONS,
+        seed=SHOPPERS_SEED if demand_seed is None else demand_seed,
+        concurrency=concurrency or CONCURRENCY,
+    )
+
+
+def play(marketplace: Marketplace, url: str, *, sessions: int, seed: int, concurrency: int) -> int:
+    """Play shoppers, print what they met, and return the exit code: 1 if anything failed."""
+    with typer.progressbar(length=sessions, label="shoppers", file=sys.stderr) as progress:
+        outcome = asyncio.run(
+            play_shoppers(
+                marketplace,
+                url,
+                sessions=sessions,
+                seed=seed,
+                concurrency=concurrency,
+                done=progress.update,
+            )
+        )
+    print(render_outcome(outcome))
+    return 1 if outcome.failures else 0

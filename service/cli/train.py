@@ -1,0 +1,171 @@
+"""``podium train``: a click log becomes a trained run."""
+
+import re
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ranking_models.errors import InputError
+
+if TYPE_CHECKING:
+    from ranking_models.logs import LogFiles
+    from ranking_models.run import TrainedRun
+
+
+class Network(StrEnum):
+    """Architectures that can be trained."""
+
+    DCN_V2 = "dcn-v2"
+    DEEPFM = "deepfm"
+
+
+class HeldOut(StrEnum):
+    """Whose last tenth is the test."""
+
+    USER = "user"
+    GLOBAL = "global"
+
+
+def train(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the four files below, .parquet or .csv.", metavar="DIR"),
+    ] = None,
+    interactions: Annotated[
+        Path | None, typer.Option(help="Impressions and their labels.", metavar="FILE")
+    ] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="The catalogue: one row per item.", metavar="FILE")
+    ] = None,
+    users: Annotated[Path | None, typer.Option(help="One row per user.", metavar="FILE")] = None,
+    schema: Annotated[
+        Path | None, typer.Option(help="schema.toml: what the columns mean.", metavar="FILE")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The run's folder; its name is the model's. Default: runs/<name of the data>.",
+            metavar="DIR",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a run that is there.")] = False,
+    split: Annotated[
+        HeldOut, typer.Option(help="Hold out the last tenth of each user's rows, or of all rows.")
+    ] = HeldOut.USER,
+    architecture: Annotated[Network, typer.Option(help="The network.")] = Network.DCN_V2,
+    embedding_dim: Annotated[
+        int, typer.Option(help="Width of a feature's vector.", min=1, max=1024)
+    ] = 16,
+    hidden: Annotated[
+        str, typer.Option(help="Widths of the MLP's layers, such as 128,64.", metavar="WIDTHS")
+    ] = "128,64",
+    cross_layers: Annotated[
+        int | None,
+        typer.Option(help="Depth of the cross network, dcn-v2 only. Default: 2.", min=1, max=16),
+    ] = None,
+    dropout: Annotated[
+        float, typer.Option(help="Share of MLP units left out.", min=0, max=0.95)
+    ] = 0.4,
+    learning_rate: Annotated[float, typer.Option(help="Of AdamW.", min=1e-9, max=1)] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(help="Of AdamW.", min=0, max=100)] = 0.05,
+    batch_size: Annotated[int, typer.Option(help="Rows per step.", min=1)] = 512,
+    epochs: Annotated[int, typer.Option(help="At most so many.", min=1)] = 40,
+    patience: Annotated[
+        int, typer.Option(help="Stop after so many epochs without a gain.", min=1)
+    ] = 3,
+    seed: Annotated[
+        int, typer.Option(help="The same seed gives the same run.", min=0, max=2**63 - 1)
+    ] = 1,
+) -> None:
+    """Train a ranking model on a click log, and measure it on rows held out.
+
+    Example: podium train --data data/movielens-100k --out runs/movielens
+    """
+    from ranking_models.fitting import FitOptions
+    from ranking_models.logs import read_logs
+    from ranking_models.manifest import Architecture
+    from ranking_models.run import check_out, save_run
+    from ranking_models.train import train_run
+    from service.cli.training_progress import drawn_progress
+
+    if architecture is Network.DEEPFM and cross_layers is not None:
+        raise typer.BadParameter("--cross-layers is for dcn-v2; deepfm has no cross network")
+    network = Architecture(
+        name=architecture.value,
+        embedding_dim=embedding_dim,
+        cross_layers=(cross_layers or 2) if architecture is Network.DCN_V2 else 0,
+        hidden=_widths(hidden),
+        dropout=dropout,
+    )
+    options = FitOptions(
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        batch_size=batch_size,
+        epochs=epochs,
+        patience=patience,
+        seed=seed,
+    )
+    if out is not None:
+        check_out(out, force=force)
+    files = _log_files(data, interactions=interactions, items=items, users=users, schema=schema)
+    logs = read_logs(files)
+    directory = out or Path("runs") / _slug(logs.declared.name)
+    check_out(directory, force=force)
+    with drawn_progress(sys.stderr) as progress:
+        run = train_run(
+            logs, network, options, split=split.value, directory=directory, progress=progress
+        )
+    save_run(run, force=force)
+    for line in _summary(run):
+        typer.echo(line)
+
+
+def _log_files(
+    data: Path | None,
+    *,
+    interactions: Path | None,
+    items: Path | None,
+    users: Path | None,
+    schema: Path | None,
+) -> "LogFiles":
+    from ranking_models.logs import LogFiles, log_files_in
+
+    if data is not None:
+        if interactions or items or users or schema:
+            raise typer.BadParameter("--data names all files; leave the other file options out")
+        return log_files_in(data)
+    if interactions is None or schema is None:
+        raise typer.BadParameter("name a log: --data DIR, or --interactions FILE and --schema FILE")
+    return LogFiles(interactions=interactions, items=items, users=users, schema=schema)
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"[1-9]\d{0,4}(,[1-9]\d{0,4})*", text):
+        raise typer.BadParameter(
+            f"{text!r} is not a list of widths such as 128,64", param_hint="--hidden"
+        )
+    return tuple(int(width) for width in text.split(","))
+
+
+def _slug(name: str) -> str:
+    """The name of a data source as a folder's name."""
+    slug = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")
+    if not slug:
+        raise InputError(f"the data's name {name!r} makes no folder name; give --out")
+    return slug[:64]
+
+
+def _summary(run: "TrainedRun") -> list[str]:
+    q, training = run.quality, run.training
+    return [
+        f"wrote {run.directory} ({run.architecture.name}, {training.epochs} epochs)",
+        f"  tested on  {q.split}: {q.rows:,} rows of {q.users:,} users",
+        f"  AUC        {q.auc:.4f}",
+        f"  log loss   {q.log_loss:.4f}",
+        f"  gAUC       {q.gauc:.4f}",
+        f"  NDCG@10    {q.ndcg_at_10:.4f}",
+        f"next: podium export --run {run.directory}",
+    ]

@@ -1,0 +1,54 @@
+"""The progress bar of ``podium train``: on a terminal, and nowhere else."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+
+@contextmanager
+def drawn_progress(stream: TextIO) -> Iterator["ProgressBars"]:
+    """Bars on a stream, drawn if it is a terminal."""
+    console = Console(file=stream)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        yield ProgressBars(progress)
+
+
+class ProgressBars:
+    """Draws each round of training as one bar; the ETA is that of its last epoch."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bar: TaskID | None = None
+        self._validation = ""
+
+    def begin(self, phase: str, epochs: int, steps: int) -> None:
+        self._end_bar()
+        self._validation = ""
+        self._bar = self._progress.add_task(
+            phase, total=epochs * steps, epoch=1, epochs=epochs, figures=""
+        )
+
+    def step(self, epoch: int, loss: float) -> None:
+        assert self._bar is not None
+        self._progress.update(
+            self._bar, advance=1, epoch=epoch, figures=f"loss {loss:.4f}{self._validation}"
+        )
+
+    def validated(self, epoch: int, log_loss: float, auc: float) -> None:
+        self._validation = f", epoch {epoch} validated: loss {log_loss:.4f}, AUC {auc:.4f}"
+
+    def _end_bar(self) -> None:
+        """Early stopping ends a round before its last step."""
+        if self._bar is not None:
+            done = self._progress.tasks[self._bar].completed
+            self._progress.update(self._bar, total=done)

@@ -1,0 +1,43 @@
+"""What is well, what is degraded, and whether traffic should come."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from msgspec import Struct
+
+
+class ComponentHealth(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The state of one part, and what that means for callers."""
+
+    status: Literal["ok", "degraded"]
+    detail: str | None = None
+
+
+class Readiness(Struct, frozen=True, kw_only=True):
+    """The answer of ``/health/ready``.
+
+    ``degraded`` still takes traffic: rankings go on, something beside them
+    does not.
+    """
+
+    status: Literal["ready", "degraded", "draining"]
+    components: dict[str, ComponentHealth]
+
+
+class Health:
+    """Asks every component how it is. Engines are warm before the first request is taken."""
+
+    def __init__(self, probes: Mapping[str, Callable[[], ComponentHealth]]) -> None:
+        self._probes = dict(probes)
+        self._draining = False
+
+    def drain(self) -> None:
+        """From now on new traffic should go elsewhere."""
+        self._draining = True
+
+    def readiness(self) -> Readiness:
+        components = {name: probe() for name, probe in self._probes.items()}
+        if self._draining:
+            return Readiness(status="draining", components=components)
+        degraded = any(component.status != "ok" for component in components.values())
+        return Readiness(status="degraded" if degraded else "ready", components=components)

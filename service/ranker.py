@@ -1,0 +1,216 @@
+"""The straight line: one ranking request, from question to ordered slate."""
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Struct
+
+from experiments.assignment import Units
+from experiments.events import Arm, Exposure, arms
+from service.clock import Clock
+from service.deployments import Deployment
+from service.errors import DeadlinePassed, EnginesFailed, NoCandidates, UnknownItem
+from service.events.exposures import ExposureSink
+from service.events.slates import SlateIds
+from service.events.tokens import Claims, ExposureTokens
+from service.feature_names import SURFACE, FeatureNames
+from service.features import RequestRows, named_inputs
+from service.messages import Explanation, RankReply, RankRequest, Timing
+from service.routing import Routed, Router
+from service.scoring import Fresh, SlateScorer, SlateScores, by_popularity
+from service.slate import best
+from service.telemetry import Ranking, Telemetry, names
+
+
+class Ranked(Struct, frozen=True, kw_only=True):
+    """A reply, and what is left to do once it is on its way."""
+
+    reply: RankReply
+    exposure: Exposure | None
+    """None when no experiment counts this slate."""
+    deployment: Deployment
+    fresh: Fresh | None
+
+
+class Ranker:
+    """Ranks. Holds no state of its own; for one event loop."""
+
+    def __init__(
+        self,
+        *,
+        router: Router,
+        deployments: Mapping[str, Deployment],
+        feature_names: FeatureNames,
+        scorer: SlateScorer,
+        slates: SlateIds,
+        tokens: ExposureTokens,
+        token_ttl_s: float,
+        exposures: ExposureSink,
+        telemetry: Telemetry,
+        clock: Clock,
+        allow_degraded: bool,
+    ) -> None:
+        self._router = router
+        self._deployments = deployments
+        self._names = feature_names
+        self._scorer = scorer
+        self._slates = slates
+        self._tokens = tokens
+        self._token_ttl_s = token_ttl_s
+        self._exposures = exposures
+        self._telemetry = telemetry
+        self._clock = clock
+        self._allow_degraded = allow_degraded
+
+    async def rank(self, request: RankRequest, *, arrived: float) -> Ranked:
+        """Order the candidates of a request.
+
+        Args:
+            request: Decoded and valid in itself.
+            arrived: When it arrived, on our clock; its deadline counts from there.
+
+        Raises:
+            RankingError: refused, late or impossible; tells the caller why.
+        """
+        with self._telemetry.ranking(arrived, request.request_id) as ranking:
+            return await self._answer(request, self._route(request, ranking), ranking, arrived)
+
+    async def item_page(self, page: RankRequest, *, arrived: float) -> Ranked:
+        """Order the precomputed candidates of the page's anchor item.
+
+        Raises:
+            UnknownItem: the catalogue of the model that serves it has no such item.
+            NoCandidates: the item has nothing beside it.
+        """
+        with self._telemetry.ranking(arrived) as ranking:
+            routed = self._route(page, ranking)
+            candidates = _beside(self._deployments[routed.deployment], page.anchor_item or "")
+            request = msgspec.structs.replace(page, candidates=candidates)
+            return await self._answer(request, routed, ranking, arrived)
+
+    async def record(self, ranked: Ranked) -> None:
+        """After the reply: the exposure to the event log, fresh scores to the cache."""
+        if ranked.exposure is not None:
+            self._exposures.record(ranked.exposure)
+            counted = {arm.experiment for arm in ranked.exposure.arms}
+            self._telemetry.metrics.exposed(
+                [e for e in ranked.reply.experiments if e.key in counted]
+            )
+        cache, fresh = ranked.deployment.cache, ranked.fresh
+        if cache is not None and fresh is not None:
+            await cache.put(fresh.key, fresh.scores, computed_s=fresh.computed_s)
+
+    def _route(self, request: RankRequest, ranking: Ranking) -> Routed:
+        surface = request.context.get(SURFACE)
+        surface = surface if isinstance(surface, str) else None
+        with self._telemetry.step(names.SPAN_ROUTE):
+            self._names.check(request)
+            units = Units(request.user.id, request.session_id)
+            routed = self._router.route(
+                units, surface, force=request.force, external=request.external
+            )
+        self._telemetry.metrics.external_ignored(len(routed.external_ignored))
+        ranking.routed(surface, routed.references())
+        return routed
+
+    async def _answer(
+        self, request: RankRequest, routed: Routed, ranking: Ranking, arrived: float
+    ) -> Ranked:
+        deployment = self._deployments[routed.deployment]
+        rows = deployment.features.encode(request)
+        deadline = arrived + request.timeout_ms / 1000
+        try:
+            scored = await self._scorer.scores(request, deployment, rows, deadline)
+        except (DeadlinePassed, EnginesFailed) as failure:
+            if not self._allow_degraded:
+                raise
+            ranking.fell_back(failure)
+            scored = by_popularity(deployment, rows, degraded="popularity")
+        counted = arms(routed.assignments)
+        reply = self._reply(request, routed, counted, rows, scored, arrived)
+        if request.explain:
+            reply = _explained(reply, deployment, rows, scored)
+        ranking.answered(reply, len(rows.item_ids))
+        exposure = self._exposure(routed, counted, rows, reply)
+        return Ranked(reply=reply, exposure=exposure, deployment=deployment, fresh=scored.fresh)
+
+    def _reply(
+        self,
+        request: RankRequest,
+        routed: Routed,
+        counted: tuple[Arm, ...],
+        rows: RequestRows,
+        scored: SlateScores,
+        arrived: float,
+    ) -> RankReply:
+        slate_id = self._slates.new(self._clock.wall())
+        items = best(rows.item_ids, scored.scores, request.k)
+        batch = scored.batch
+        return RankReply(
+            request_id=request.request_id,
+            slate_id=slate_id,
+            items=items,
+            model=scored.model,
+            experiments=routed.references(),
+            exposure=self._token(counted, slate_id),
+            cache=scored.cache,
+            degraded=scored.degraded,
+            timing_ms=Timing(
+                total=_ms(self._clock.now() - arrived),
+                cache=_ms(scored.cache_s),
+                queue=_ms(batch.queue_s if batch else 0.0),
+                engine=_ms(batch.engine_s if batch else 0.0),
+            ),
+        )
+
+    def _token(self, counted: tuple[Arm, ...], slate_id: str) -> str | None:
+        if not counted:
+            return None
+        issued = int(self._clock.wall())
+        expires = issued + int(self._token_ttl_s)
+        return self._tokens.sign(
+            Claims(slate_id=slate_id, issued=issued, expires=expires, arms=counted)
+        )
+
+    def _exposure(
+        self, routed: Routed, counted: tuple[Arm, ...], rows: RequestRows, reply: RankReply
+    ) -> Exposure | None:
+        if not counted:
+            return None
+        return Exposure(
+            slate_id=reply.slate_id,
+            arms=counted,
+            at=self._clock.wall(),
+            latency_ms=reply.timing_ms.total,
+            candidates=len(rows.item_ids),
+            cache_hits=reply.cache.hits,
+            cache_misses=reply.cache.misses,
+            cache_result=reply.cache.result,
+            engine=reply.model.engine,
+            degraded=reply.degraded,
+            config_digest=routed.config_digest,
+        )
+
+
+def _beside(deployment: Deployment, anchor: str) -> tuple[str, ...]:
+    candidates = deployment.candidates_of(anchor)
+    if candidates is None:
+        raise UnknownItem(anchor)
+    if not candidates:
+        raise NoCandidates(anchor)
+    return candidates
+
+
+def _explained(
+    reply: RankReply, deployment: Deployment, rows: RequestRows, scored: SlateScores
+) -> RankReply:
+    batch = deployment.features.batch(rows)
+    row_of = {item: row for row, item in enumerate(rows.item_ids)}
+    schema = deployment.bundle.schema
+    inputs = {item.id: named_inputs(schema, batch, row_of[item.id]) for item in reply.items}
+    report = scored.batch.batch if scored.batch else None
+    return msgspec.structs.replace(reply, explain=Explanation(batch=report, inputs=inputs))
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

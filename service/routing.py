@@ -1,0 +1,70 @@
+"""Which deployment serves a request: its surface's own, or an experiment's choice."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from experiments.assignment import Assignment, ForceRefused, Units
+from experiments.source import ExperimentSource
+from service.errors import InvalidRequest
+from service.messages import ExperimentRef
+
+DEFAULT_SURFACE = "default"
+
+
+class Routed(Struct, frozen=True, kw_only=True):
+    """The outcome of routing: what serves, and every decision that was taken."""
+
+    deployment: str
+    assignments: tuple[Assignment, ...]
+    config_digest: str
+    external_ignored: tuple[str, ...] = ()
+    """External decisions that name no experiment or variant of ours."""
+
+    def references(self) -> tuple[ExperimentRef, ...]:
+        """The decisions as the reply tells them."""
+        return tuple(
+            ExperimentRef(key=a.key, phase=a.phase, variant=a.variant, reason=a.reason)
+            for a in self.assignments
+        )
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """``experiment:variant`` of every variant that serves this request."""
+        return tuple(f"{a.key}:{a.variant}" for a in self.assignments if a.picked)
+
+
+class Router:
+    """Routes one request: pure and repeatable, no I/O."""
+
+    def __init__(self, source: ExperimentSource, surfaces: Mapping[str, str], default: str) -> None:
+        self._source = source
+        self._surfaces = dict(surfaces)
+        self._default = self._surfaces.get(DEFAULT_SURFACE, default)
+
+    def route(
+        self,
+        units: Units,
+        surface: str | None,
+        *,
+        force: Mapping[str, str],
+        external: Mapping[str, str],
+    ) -> Routed:
+        """Pick a variant of every experiment and the deployment that follows.
+
+        Raises:
+            InvalidRequest: ``force`` names an experiment or variant that does not exist.
+        """
+        # One look at the source: a reload cannot mix two generations in a request.
+        assigner = self._source.current()
+        try:
+            decision = assigner.decide(units, forced=force, external=external)
+        except ForceRefused as error:
+            raise InvalidRequest(str(error), f"$.force.{error.key}") from None
+        own = self._surfaces.get(surface or DEFAULT_SURFACE, self._default)
+        return Routed(
+            deployment=decision.deployment or own,
+            assignments=decision.assignments,
+            config_digest=assigner.digest,
+            external_ignored=decision.external_ignored,
+        )

@@ -1,0 +1,162 @@
+"""One trace per request through every step, seen by a real collector; metrics; log lines."""
+
+import json
+import time
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from tests.support.collector import Collector
+from tests.support.server import EXPERIMENTS, serving
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+CALLER = "00f067aa0ba902b7"
+SAMPLED = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
+
+
+@pytest.fixture(scope="module")
+def collector():
+    receiver = Collector()
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture(scope="module")
+def traced(collector):
+    environ = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
+        "OTEL_SERVICE_NAME": "ranking",
+    }
+    with serving(experiments=EXPERIMENTS, environ=environ) as server:
+        yield server
+
+
+def spans_of(collector, trace, root):
+    """The spans of a trace, once its server span has come; children end before it."""
+    deadline = time.monotonic() + 30
+    while True:
+        found = [span for span in collector.spans if span.trace_id.hex() == trace]
+        if any(span.name == root for span in found):
+            return found
+        assert time.monotonic() < deadline, [span.name for span in collector.spans]
+        time.sleep(0.02)
+
+
+def test_a_request_is_one_trace_with_its_steps_and_linked_with_its_batch(traced, collector):
+    reply = traced.client.post(
+        "/v1/rank",
+        json={
+            "candidates": ["i1", "i2"],
+            "user": {"id": "secret-user"},
+            "force": {"model": "ranker"},
+            "context": {"surface": "default"},
+            "timeout_ms": 10_000,
+        },
+        headers=SAMPLED,
+    )
+    assert reply.status_code == 200
+
+    spans = spans_of(collector, TRACE, "POST /v1/rank")
+
+    by_name = {span.name: span for span in spans}
+    server = by_name["POST /v1/rank"]
+    assert server.parent_span_id.hex() == CALLER
+    children = {span.name for span in spans if span.parent_span_id == server.span_id}
+    assert {"podium.decode", "podium.route", "GET", "podium.queue", "podium.score"} <= children
+    batches = [s for s in collector.spans if s.name == "podium.batch"]
+    linked = [b for b in batches if any(link.trace_id.hex() == TRACE for link in b.links)]
+    assert len(linked) == 1
+    assert any(link.span_id == linked[0].span_id for link in server.links)
+    engine = [s for s in collector.spans if s.parent_span_id == linked[0].span_id]
+    assert [s.name for s in engine] == ["podium.engine"]
+    assert collector.resource["service.name"] == "ranking"
+    assert not any(b"secret-user" in body for body in collector.bodies)
+
+
+def test_an_unsampled_caller_is_obeyed(traced, collector):
+    trace = "a" * 32
+    traced.client.post(
+        "/v1/rank",
+        json={"candidates": ["i1"]},
+        headers={"traceparent": f"00-{trace}-{CALLER}-00"},
+    )
+    after = "b" * 32
+    traced.client.post(
+        "/v1/rank",
+        json={"candidates": ["i1"]},
+        headers={"traceparent": f"00-{after}-{CALLER}-01"},
+    )
+
+    spans_of(collector, after, "POST /v1/rank")
+
+    assert not [span for span in collector.spans if span.trace_id.hex() == trace]
+
+
+def test_an_error_in_a_trace_has_its_code(traced, collector):
+    trace = "c" * 32
+    traced.client.get(
+        "/v1/items/unlisted/recommendations",
+        headers={"traceparent": f"00-{trace}-{CALLER}-01"},
+    )
+
+    name = "GET /v1/items/{item_id}/recommendations"
+    (server,) = [s for s in spans_of(collector, trace, name) if s.name == name]
+
+    values = {pair.key: pair.value.string_value for pair in server.attributes}
+    assert values["http.route"] == "/v1/items/{item_id}/recommendations"
+    assert "unlisted" not in str(server)
+
+
+def test_metrics_tell_what_happened(server):
+    server.rank(candidates=["i1"], force={"model": "ranker"}, context={"surface": "uncached"})
+    server.rank(candidates=["i1"], user={"id": "counted"})
+
+    text = server.client.get("/metrics").text
+
+    for name in (
+        "podium_requests_total",
+        "podium_request_seconds_bucket",
+        "podium_rows_scored_total",
+        "podium_batches_total",
+        "podium_batch_rows_bucket",
+        "podium_queue_seconds_bucket",
+        "podium_engine_seconds_bucket",
+        "podium_cache_total",
+        "podium_exposures_total",
+        "podium_engine_state",
+        "podium_model_info",
+        "http_server_request_duration_seconds_bucket",
+        "db_client_operation_duration_seconds_bucket",
+    ):
+        assert f"\n{name}{{" in text or f"\n{name} " in text, name
+
+
+def test_openmetrics_is_given_where_it_is_asked_for(server):
+    answer = server.client.get("/metrics", headers={"Accept": "application/openmetrics-text"})
+
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    assert list(text_string_to_metric_families(answer.text))
+
+
+def test_paths_and_surfaces_that_strangers_make_up_add_no_series(server):
+    def make_up(n):
+        server.client.get(f"/nope/{n}")
+        server.client.get(f"/v1/items/x{n}/recommendations")
+        server.rank(candidates=["i1"], context={"surface": f"s{n}"}, force={"model": "ranker"})
+        return len(server.client.get("/metrics").text.splitlines())
+
+    # The same request twice: the first is computed, the second cached.
+    series = [make_up(n) for n in (0, 0, *range(1, 50))]
+
+    assert series[-1] == series[2]
+
+
+def test_the_openapi_document_describes_requests_and_replies(server):
+    document = server.client.get("/schema/openapi.json").json()
+
+    schemas = document["components"]["schemas"]
+    assert {"RankRequest", "RankReply", "FeedbackEvent", "EventsReply", "Report"} <= set(schemas)
+    body = document["paths"]["/v1/rank"]["post"]["requestBody"]["content"]["application/json"]
+    assert body["schema"]["$ref"] == "#/components/schemas/RankRequest"
+    assert json.dumps(document).count("$ref") > 10

@@ -1,0 +1,46 @@
+"""Keys and scopes: who may call what."""
+
+import hashlib
+
+import pytest
+from litestar.testing import RequestFactory
+
+from service.api.access import Access
+from service.errors import Forbidden, Unauthorised
+from service.settings import ApiKey, AuthSettings
+
+
+def request(*, key=None, client="127.0.0.1"):
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    built = RequestFactory().get("/", headers=headers)
+    built.scope["client"] = (client, 5000)
+    return built
+
+
+def access(*scopes):
+    digest = hashlib.sha256(b"secret").hexdigest()
+    return Access(AuthSettings(keys=(ApiKey(name="backend", sha256=digest, scopes=scopes),)))
+
+
+def test_without_keys_everyone_may_rank_and_only_loopback_may_force():
+    free = Access(AuthSettings())
+
+    free.require(request(client="10.1.2.3"), "rank")
+    free.require(request(client="127.0.0.1"), "admin")
+    free.require(request(client="::1"), "admin")
+    with pytest.raises(Forbidden, match="loopback"):
+        free.require(request(client="10.1.2.3"), "admin")
+    with pytest.raises(Forbidden):
+        free.require(request(client="testclient"), "admin")
+
+
+def test_a_key_may_do_what_its_scopes_say():
+    access("rank").require(request(key="secret"), "rank")
+    with pytest.raises(Forbidden, match="'admin'"):
+        access("rank").require(request(key="secret"), "admin")
+
+
+@pytest.mark.parametrize("key", [None, "wrong", "secre", "secret2"])
+def test_with_keys_nobody_passes_without_one_not_even_loopback(key):
+    with pytest.raises(Unauthorised):
+        access("rank", "admin").require(request(key=key), "rank")

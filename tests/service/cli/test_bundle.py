@@ -1,0 +1,134 @@
+"""``podium export`` and ``podium bundle``: what a person sees, and the exit code a script sees."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from ranking_models.bundle import Bundle, write_bundle
+from ranking_models.run import save_run
+from service.cli import run
+from tests.support.bundles import overwrite, tiny_contents, write_tiny_bundle
+from tests.support.runs import tiny_run
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_tiny_bundle(tmp_path / "bundles")
+
+
+def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line on standard error of a command that must fail."""
+    assert run(list(arguments)) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("podium: ")
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+def test_a_run_becomes_a_bundle_that_verifies(tmp_path, capsys):
+    save_run(tiny_run(tmp_path / "runs" / "toys"))
+    out = str(tmp_path / "bundles")
+
+    assert run(["export", "--run", str(tmp_path / "runs/toys"), "--out", out]) == 0
+
+    (written,) = (tmp_path / "bundles/toys").iterdir()
+    assert f"wrote {written}" in capsys.readouterr().out
+    assert run(["bundle", "verify", "toys", "--bundles", out]) == 0
+    assert "256 golden rows" in capsys.readouterr().out
+
+
+def test_the_model_can_be_given_another_name(tmp_path):
+    save_run(tiny_run(tmp_path / "toys"))
+    out = tmp_path / "bundles"
+
+    assert run(["export", "--run", str(tmp_path / "toys"), "--out", str(out), "--name", "x"]) == 0
+    assert [model.name for model in out.iterdir()] == ["x"]
+
+
+def test_exporting_what_is_no_run_is_one_line(tmp_path, capsys):
+    assert str(tmp_path) in failed(capsys, "export", "--run", str(tmp_path))
+
+
+@pytest.mark.parametrize("reference", ["tiny", "tiny@{version}", "{path}", "{path}/"])
+def test_a_bundle_is_named_by_reference_or_path(bundle, capsys, reference):
+    named = reference.format(version=bundle.name, path=bundle)
+
+    assert run(["bundle", "verify", named, "--bundles", str(bundle.parents[1])]) == 0
+    printed = capsys.readouterr().out
+    assert "fp32: 32 golden rows" in printed
+    assert f"tiny@{bundle.name} is sound: 12 files" in printed
+
+
+def test_a_bundle_in_the_working_folder_is_named_by_its_folder(bundle, monkeypatch):
+    monkeypatch.chdir(bundle.parent)
+
+    assert run(["bundle", "verify", bundle.name]) == 0
+
+
+def test_inspect_tells_what_a_person_wants_to_know(bundle, capsys):
+    assert run(["bundle", "inspect", str(bundle)]) == 0
+
+    printed = " ".join(capsys.readouterr().out.split())
+    for fact in (
+        f"tiny@{bundle.name}",
+        "created 2026-11-01T00:00:00+00:00",
+        "dcn-v2",
+        "AUC 0.5000, log loss 0.6900, gAUC 0.5000, NDCG@10 0.5000",
+        "100 rows of 20 users: none: random weights",
+        "licence Apache-2.0",
+        "price item numeric log, mean 3, scale 1.5, clip 8",
+        "tags item multi 4 values, up to 3 at once",
+        "device context categorical 3 values, 'web' if missing",
+        "fp32 ranker.fp32.onnx parity 0 tolerance 1e-05",
+        "users/ids.npy 288 bytes",
+    ):
+        assert fact in printed, fact
+
+
+def test_inspect_prints_the_manifest_for_programs(bundle, capsysbinary):
+    assert run(["bundle", "inspect", str(bundle), "--json"]) == 0
+
+    assert capsysbinary.readouterr().out == (bundle / "manifest.json").read_bytes()
+
+
+def test_a_changed_byte_fails_verification_by_name(bundle, capsys):
+    graph = bundle / "ranker.fp32.onnx"
+    content = bytearray(graph.read_bytes())
+    content[100] ^= 1
+    overwrite(graph, bytes(content))
+
+    line = failed(capsys, "bundle", "verify", str(bundle))
+    assert f"{graph}: was changed or damaged" in line
+    assert run(["bundle", "inspect", str(bundle)]) == 0, "its description can still be read"
+
+
+def test_a_graph_that_scores_differently_fails_verification(tmp_path, capsys):
+    """Every digest is right; only the golden rows tell."""
+    contents = tiny_contents()
+    scores = contents.arrays.golden_scores.copy()
+    scores[5] = np.float32(1) - scores[5]
+    arrays = msgspec.structs.replace(contents.arrays, golden_scores=scores)
+    path = write_bundle(tmp_path, msgspec.structs.replace(contents, arrays=arrays))
+    Bundle.open(path)
+
+    line = failed(capsys, "bundle", "verify", str(path))
+    assert "ranker.fp32.onnx: row 5 of 32 scores" in line
+
+
+def test_a_graph_that_is_no_graph_fails_verification(tmp_path, capsys):
+    contents = tiny_contents()
+    fp32 = msgspec.structs.replace(contents.graphs["fp32"], onnx=b"not a graph")
+    path = write_bundle(tmp_path, msgspec.structs.replace(contents, graphs={"fp32": fp32}))
+
+    assert "ONNX Runtime does not load it" in failed(capsys, "bundle", "verify", str(path))
+
+
+def test_a_bundle_that_is_not_there_says_what_is(bundle, capsys):
+    root = str(bundle.parents[1])
+
+    assert f"there are: tiny@{bundle.name}" in failed(
+        capsys, "bundle", "inspect", "toys", "--bundles", root
+    )
+    assert "not a complete bundle" in failed(capsys, "bundle", "verify", str(bundle.parent))
