@@ -5,7 +5,8 @@ how much an event raises which field; a dictionary and a Redis hash (HINCRBY)
 add them up alike, in any order, from any number of processes.
 
 Fields:
-    ``users`` (raised by the store when it first sees a unit in the arm),
+    ``users`` (raised by the store when it first sees a unit in the arm), ``crossovers``
+    (likewise, if the unit was seen in another arm of the phase before),
     ``exposures``, ``impressions``, ``clicks``, ``candidates``, ``cache_hits``,
     ``cache_misses``; ``i<cell>`` and ``c<cell>`` impressions and clicks of a
     cell; ``h<bucket>`` and ``l<bucket>`` latencies of slates that the cache
@@ -80,6 +81,8 @@ class VariantStatistics(Struct, frozen=True, kw_only=True):
     cell_impressions: Cells
     cell_clicks: Cells
     """Shape ``[CELLS]`` each."""
+    crossovers: int
+    """Users that were in another variant of the phase before; in a sound split there are none."""
     cached_latency: dict[int, int]
     """Sketch (bucket to count) of slates that the cache answered alone, stale ones included."""
     computed_latency: dict[int, int]
@@ -103,6 +106,7 @@ class VariantStatistics(Struct, frozen=True, kw_only=True):
             candidates=fields.get("candidates", 0),
             cache_hits=fields.get("cache_hits", 0),
             cache_misses=fields.get("cache_misses", 0),
+            crossovers=fields.get("crossovers", 0),
             cell_impressions=_cells(_numbered(fields, "i")),
             cell_clicks=_cells(_numbered(fields, "c")),
             cached_latency=_numbered(fields, "h"),
