@@ -150,11 +150,6 @@ def _explain(error: msgspec.ValidationError) -> str:
 
 
 def _check_references(settings: Settings, file: Path) -> None:
-    if settings.batching.instances > 1 and settings.batching.execution == "inline":
-        raise StartupError(
-            f'{file}: batching.instances = {settings.batching.instances} needs execution = "thread"; '
-            "inline batches run one after the other"
-        )
     names = settings.deployments
     if not names:
         raise StartupError(f"{file}: [deployments] is empty; name at least one deployment")

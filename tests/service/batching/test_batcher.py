@@ -369,6 +369,22 @@ async def test_a_batch_that_no_engine_scored_is_reported_too(start, clock):
     assert [record.error_type for record in records] == ["EngineFailed"]
 
 
+async def test_a_batch_with_one_row_that_nobody_could_score_did_not_fail(start, clock):
+    records, bad = [], random_batch(1, seed=1)
+    first, spare = FaultyEngine(FakeEngine("first")), FaultyEngine(FakeEngine("spare"))
+    first.spoil(lambda batch: batch.dense[:, 0] == bad.dense[0, 0])
+    spare.fail()
+    batcher = start(first, spare, on_batch=records.append)
+
+    good = asked(batcher, 5, clock)
+    with pytest.raises(EngineFailed):
+        await asked(batcher, bad, clock)
+
+    assert len((await good).scores) == 5
+    assert [call.error_type for call in records[0].calls] == [None, "EngineFailed"]
+    assert records[0].error_type is None
+
+
 async def test_telemetry_that_fails_costs_nobody_an_answer(start, clock):
     reported = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))

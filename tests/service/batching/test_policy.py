@@ -60,3 +60,8 @@ def test_a_preference_above_the_largest_batch_never_delays_a_full_one():
 def test_a_low_job_that_is_overtaken_by_all_it_can_be_still_makes_the_default_timeout():
     assert PRIORITY_PENALTY_S["high"] < PRIORITY_PENALTY_S["normal"] < PRIORITY_PENALTY_S["low"]
     assert PRIORITY_PENALTY_S["low"] - PRIORITY_PENALTY_S["high"] < 0.050
+
+
+def test_the_event_loops_thread_is_one_instance():
+    with pytest.raises(ValueError, match='more than one instance needs execution = "thread"'):
+        BatchPolicy(instances=2, execution="inline")

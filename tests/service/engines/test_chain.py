@@ -61,12 +61,14 @@ def test_a_failed_call_is_scored_by_the_next_engine_in_the_same_call(fault):
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), float("-inf"), -0.001, 1.001])
 def test_rows_without_a_probability_are_scored_again_and_alone(score):
-    spare = FakeEngine("spare")
+    spare, idle = FakeEngine("spare"), FakeEngine("idle")
 
-    batch = chain_of(spoiled("first", [1, 4], score), spare).score(BATCH)
+    batch = chain_of(spoiled("first", [1, 4], score), spare, idle).score(BATCH)
 
     np.testing.assert_array_equal(batch.scores, EXPECTED)
     assert spare.calls == [2]
+    assert idle.calls == []
+    assert [call.engine for call in batch.calls] == ["first", "spare"]
 
 
 def test_each_job_is_told_only_of_the_engines_that_its_own_rows_needed():
