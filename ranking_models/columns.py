@@ -205,6 +205,7 @@ def _check_single(column: Column, kind: pa.DataType) -> None:
     fits = (
         pa.types.is_large_string(kind)
         or pa.types.is_string(kind)
+        or pa.types.is_string_view(kind)
         or pa.types.is_integer(kind)
         or pa.types.is_floating(kind)
         or pa.types.is_boolean(kind)

@@ -90,7 +90,7 @@ def search_epochs(
     best: Found | None = None
     with _deterministic(options):
         fitting = _Fitting(data, architecture, options, rows, progress)
-        progress.begin("looking for the best epoch", options.epochs, fitting.steps)
+        progress.begin("best epoch", options.epochs, fitting.steps)
         for epoch in range(1, options.epochs + 1):
             fitting.train_epoch(epoch)
             found = scores(fitting.network, data, validation)
@@ -124,7 +124,7 @@ def fit(
     """
     with _deterministic(options):
         fitting = _Fitting(data, architecture, options, rows, progress)
-        progress.begin("training the final model", epochs, fitting.steps)
+        progress.begin("final epoch", epochs, fitting.steps)
         for epoch in range(1, epochs + 1):
             fitting.train_epoch(epoch)
         state = fitting.network.state_dict()

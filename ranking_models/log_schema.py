@@ -85,6 +85,10 @@ class LogSchema(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"feature {name!r} is declared twice")
+        if self.interactions.label in [feature.name for feature in self.columns_of("context")]:
+            raise ValueError(
+                f"feature {self.interactions.label!r} is the label; a model would only repeat it"
+            )
 
     def columns_of(self, source: Source) -> list[DeclaredFeature]:
         """The features of a source that are columns of its file: all but the ids."""

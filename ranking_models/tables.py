@@ -30,7 +30,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     file: Path
     name: str
     values: Cells
-    """Without dictionaries; text is large_string, decimals are float64."""
+    """Without dictionaries; text is large_string, decimals and halves are float64."""
 
     def bad_cell(self, row: int, reason: str) -> InputError:
         """What is wrong with a cell; ``row`` counts from 0, the message from 1."""
@@ -169,7 +169,7 @@ def _plain(values: Chunks) -> Cells:
         kind = kind.value_type
     if pa.types.is_string(kind) or pa.types.is_string_view(kind):
         kind = pa.large_string()
-    if pa.types.is_decimal(kind):
+    if pa.types.is_decimal(kind) or pa.types.is_float16(kind):
         kind = pa.float64()
     return values.cast(kind).combine_chunks()
 

@@ -1,9 +1,11 @@
 """Writes a marketplace and its log as the files that ``podium train --data`` reads."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ranking_models.errors import InputError
+from ranking_models.marketplace.exact import Int64
 from ranking_models.marketplace.log import ClickLog
 from ranking_models.marketplace.names import item_id, seller_id, user_id
 from ranking_models.marketplace.population import TAGS_PER_ITEM, Items, Population, Users
@@ -176,22 +178,32 @@ def write_files(
 def _interactions(log: ClickLog, *, with_truth: bool) -> "dict[str, pyarrow.Array[Any]]":
     import pyarrow
 
-    context = log.context
+    users = [user_id(at) for at in range(int(log.user.max()) + 1)]
+    items = [item_id(at) for at in range(int(log.item.max()) + 1)]
     columns: dict[str, pyarrow.Array[Any]] = {
-        "user_id": pyarrow.array([user_id(at) for at in log.user.tolist()], pyarrow.string()),
-        "item_id": pyarrow.array([item_id(at) for at in log.item.tolist()]),
+        "user_id": _named(log.user, users),
+        "item_id": _named(log.item, items),
         "timestamp": pyarrow.array(log.second),
         "clicked": pyarrow.array(log.clicked.astype("int8")),
-        "session_id": pyarrow.array([f"log-{at}" for at in log.session.tolist()]),
+        "session_id": pyarrow.array(log.session).cast(pyarrow.string()),
         "position": pyarrow.array(log.position.astype("int8")),
-        "device": pyarrow.array([DEVICES[at] for at in context.device.tolist()]),
-        "country": pyarrow.array([COUNTRIES[at] for at in context.country.tolist()]),
-        "hour": pyarrow.array(context.hour.astype("int8")),
-        "surface": pyarrow.array([SURFACES[at] for at in context.surface.tolist()]),
+        "device": _named(log.context.device, DEVICES),
+        "country": _named(log.context.country, COUNTRIES),
+        "hour": pyarrow.array(log.context.hour.astype("int8")),
+        "surface": _named(log.context.surface, SURFACES),
     }
     if with_truth:
         columns[TRUTH_COLUMN] = pyarrow.array(log.click_probability)
     return columns
+
+
+def _named(indices: Int64, names: Sequence[str | None]) -> "pyarrow.Array[Any]":
+    """Indices as their names; null where negative."""
+    import pyarrow
+
+    positions = pyarrow.array(indices, pyarrow.int64(), mask=indices < 0)
+    dictionary = pyarrow.array(names, pyarrow.string())
+    return pyarrow.DictionaryArray.from_arrays(positions, dictionary).cast(pyarrow.string())
 
 
 def _items(items: Items) -> "dict[str, pyarrow.Array[Any]]":
@@ -200,7 +212,7 @@ def _items(items: Items) -> "dict[str, pyarrow.Array[Any]]":
     return {
         "item_id": pyarrow.array([item_id(at) for at in range(len(items.seller))]),
         "seller": pyarrow.array([seller_id(at) for at in items.seller.tolist()]),
-        "category": pyarrow.array([CATEGORIES[at] for at in items.category.tolist()]),
+        "category": _named(items.category, CATEGORIES),
         "price": pyarrow.array(items.price / 100.0),
         "rating": pyarrow.array(items.rating),
         "age_days": pyarrow.array(items.age_days),
@@ -213,7 +225,7 @@ def _users(users: Users) -> "dict[str, pyarrow.Array[Any]]":
 
     return {
         "user_id": pyarrow.array([user_id(at) for at in range(len(users.segment))]),
-        "segment": pyarrow.array([SEGMENTS[at] for at in users.segment.tolist()]),
-        "age_group": pyarrow.array([AGE_GROUPS[at] for at in users.age_group.tolist()]),
+        "segment": _named(users.segment, SEGMENTS),
+        "age_group": _named(users.age_group, AGE_GROUPS),
         "price_preference": pyarrow.array(users.price_preference),
     }

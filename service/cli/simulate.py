@@ -3,12 +3,10 @@
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ranking_models.marketplace import Marketplace, MarketplaceSpec
-from ranking_models.marketplace.files import write_files
 from ranking_models.marketplace.spec import (
     ITEMS,
     LOG_SEED,
@@ -16,9 +14,11 @@ from ranking_models.marketplace.spec import (
     SEED,
     SHOPPERS_SEED,
     USERS,
+    MarketplaceSpec,
 )
-from service.loadgen.shoppers import play_shoppers
-from service.loadgen.summary import render_outcome
+
+if TYPE_CHECKING:
+    from ranking_models.marketplace import Marketplace
 
 PLAYED_SESSIONS = 2_000
 CONCURRENCY = 8
@@ -48,7 +48,7 @@ def simulate(
         typer.Option(
             help=f"Default {LOG_SESSIONS:,} with --out, {PLAYED_SESSIONS:,} with --url.",
             min=1,
-            max=10_000_000,
+            max=1_000_000,
         ),
     ] = None,
     demand_seed: Annotated[
@@ -70,10 +70,12 @@ def simulate(
 ) -> int:
     """Simulate a marketplace: write its click log, or play its shoppers against a service.
 
-    Example: podium simulate --out data/ && podium train --data data/ --out runs/market
+    Examples: podium simulate --out data/market && podium train --data data/market
 
-    Example: podium simulate --url http://127.0.0.1:8080 --sessions 500
+    podium simulate --url http://127.0.0.1:8080 --sessions 500
     """
+    from ranking_models.marketplace import Marketplace
+
     if (out is None) == (url is None):
         raise typer.BadParameter("give either --out DIR or --url URL")
     if out is None and with_truth:
@@ -82,26 +84,36 @@ def simulate(
         raise typer.BadParameter("--concurrency goes with --url")
     marketplace = Marketplace.generate(MarketplaceSpec(seed=seed, items=items, users=users))
     if out is not None:
-        log = marketplace.log(
-            sessions=sessions or LOG_SESSIONS,
-            seed=LOG_SEED if demand_seed is None else demand_seed,
-        )
-        for file in write_files(marketplace.population, log, out, with_truth=with_truth):
-            print(file)
-        print(f"{len(log):,} impressions, {int(log.clicked.sum()):,} clicks")
-        return 0
+        seed = LOG_SEED if demand_seed is None else demand_seed
+        return _write(marketplace, out, sessions or LOG_SESSIONS, seed=seed, with_truth=with_truth)
     assert url is not None
-    return play(
+    return _play(
         marketplace,
         url,
-        sessions=sessions or PLAYED_SESSIONS,
+        sessions or PLAYED_SESSIONS,
         seed=SHOPPERS_SEED if demand_seed is None else demand_seed,
         concurrency=concurrency or CONCURRENCY,
     )
 
 
-def play(marketplace: Marketplace, url: str, *, sessions: int, seed: int, concurrency: int) -> int:
-    """Play shoppers, print what they met, and return the exit code: 1 if anything failed."""
+def _write(
+    marketplace: "Marketplace", out: Path, sessions: int, *, seed: int, with_truth: bool
+) -> int:
+    from ranking_models.marketplace.files import write_files
+
+    log = marketplace.log(sessions=sessions, seed=seed)
+    for file in write_files(marketplace.population, log, out, with_truth=with_truth):
+        print(file)
+    print(f"{len(log):,} impressions, {int(log.clicked.sum()):,} clicks")
+    return 0
+
+
+def _play(
+    marketplace: "Marketplace", url: str, sessions: int, *, seed: int, concurrency: int
+) -> int:
+    from service.loadgen.shoppers import play_shoppers
+    from service.loadgen.summary import render_outcome
+
     with typer.progressbar(length=sessions, label="shoppers", file=sys.stderr) as progress:
         outcome = asyncio.run(
             play_shoppers(

@@ -13,11 +13,10 @@ def drawn_progress(stream: TextIO) -> Iterator["ProgressBars"]:
     """Bars on a stream, drawn if it is a terminal."""
     console = Console(file=stream)
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+        TextColumn("{task.description} {task.fields[epoch]}/{task.fields[epochs]}"),
+        BarColumn(bar_width=14),
         TextColumn("{task.fields[figures]}"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         yield ProgressBars(progress)
@@ -45,7 +44,7 @@ class ProgressBars:
         )
 
     def validated(self, epoch: int, log_loss: float, auc: float) -> None:
-        self._validation = f", epoch {epoch} validated: loss {log_loss:.4f}, AUC {auc:.4f}"
+        self._validation = f", validated {log_loss:.4f}, AUC {auc:.4f}"
 
     def _end_bar(self) -> None:
         """Early stopping ends a round before its last step."""

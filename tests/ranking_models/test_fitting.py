@@ -46,6 +46,19 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(data: Dataset, parts: 
         assert not np.array_equal(weights, other[name])
 
 
+def test_double_precision_is_for_training_alone_and_weights_stay_float32(
+    data: Dataset, parts: Split
+) -> None:
+    single = fitted(data, parts, OPTIONS, epochs=1)
+    double = fitted(data, parts, replace(OPTIONS, double=True), epochs=1)
+
+    assert torch.get_default_dtype() == torch.float32
+    assert {weights.dtype for weights in double.values()} == {np.dtype(np.float32)}
+    found = [scores(restore(NETWORK, data.schema, w), data, parts.test) for w in (single, double)]
+    assert found[1].dtype == np.float32
+    assert not np.array_equal(found[0], found[1])
+
+
 def test_training_leaves_the_process_as_it_was(data: Dataset, parts: Split) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)

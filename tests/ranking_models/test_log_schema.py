@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ranking_models.errors import InputError
-from ranking_models.log_schema import read_log_schema
+from ranking_models.log_schema import DeclaredFeature, LogSchema, read_log_schema
 from tests.support.logs import SCHEMA
 
 
@@ -56,6 +56,10 @@ def error_of(file: Path) -> str:
             feature('name = "age"\nsource = "user"\nkind = "numeric"'),
             "feature 'age' is declared twice",
         ),
+        (
+            feature('name = "clicked"\nsource = "context"\nkind = "numeric"'),
+            "feature 'clicked' is the label; a model would only repeat it",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, text: str, reason: str) -> None:
@@ -94,3 +98,15 @@ def test_a_file_that_is_missing_or_not_text_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "schema.toml").write_bytes(b"name = '\xff'")
     with pytest.raises(InputError, match="not UTF-8 text"):
         read_log_schema(tmp_path / "schema.toml")
+
+
+def test_the_schema_of_the_readme_is_valid_and_shows_every_key(tmp_path: Path) -> None:
+    readme = Path(__file__).parents[2] / "ranking_models" / "README.md"
+    text = readme.read_text("utf-8").split("```toml\n")[1].split("```")[0]
+
+    declared = read_log_schema(schema_file(tmp_path, text))
+
+    assert {f.kind for f in declared.features} == {"categorical", "numeric", "multi"}
+    assert {f.source for f in declared.features} == {"user", "item", "context"}
+    for key in (*DeclaredFeature.__struct_fields__, *LogSchema.__struct_fields__):
+        assert key in text

@@ -399,3 +399,23 @@ def test_a_folder_is_a_log_when_it_has_interactions(tmp_path: Path, tables: Tabl
         log_files_in(tmp_path.parent)
     with pytest.raises(InputError, match="there is no such folder"):
         log_files_in(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.int8(), pa.uint64(), pa.decimal128(24, 2)])
+def test_numbers_of_any_width_are_numbers(
+    tmp_path: Path, tables: Tables, kind: pa.DataType
+) -> None:
+    files = write_log(tmp_path, tables)
+    ages = pa.array([int(row["age"]) for row in tables["users"]], pa.int64()).cast(kind)
+    names = pa.array([row["user"] for row in tables["users"]], pa.string_view())
+    parquet.write_table(pa.table({"user": names, "age": ages}), tmp_path / "users.parquet")
+    chosen = LogFiles(
+        interactions=files.interactions,
+        items=files.items,
+        users=tmp_path / "users.parquet",
+        schema=files.schema,
+    )
+
+    age = read_logs(chosen).users.features["age"]
+
+    assert [age.values[code] for code in age.codes[:3]] == [20.0, 21.0, 22.0]

@@ -131,3 +131,14 @@ def test_ids_and_indices_are_the_same_thing():
 def test_an_item_of_another_marketplace_is_named(foreign):
     with pytest.raises(InputError, match="not in this marketplace of 300 items"):
         item_indices(["i00001", foreign], 300)
+
+
+def test_a_log_of_anonymous_visitors_alone_has_a_column_of_missing_users(marketplace, tmp_path):
+    shoppers = (marketplace.log(sessions=1, seed=seed) for seed in range(1000))
+    log = next(log for log in shoppers if (log.user == ANONYMOUS).all())
+
+    write_files(marketplace.population, log, tmp_path)
+
+    rows = parquet.read_table(tmp_path / "interactions.parquet")
+    assert str(rows.schema.field("user_id").type) == "string"
+    assert rows.column("user_id").null_count == 10

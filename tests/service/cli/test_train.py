@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from ranking_models.fitting import FitOptions
+from ranking_models.manifest import Architecture
 from ranking_models.run import load_run
 from service.cli import run
 from service.cli.training_progress import drawn_progress
@@ -68,6 +70,17 @@ def test_every_option_reaches_the_run(log: Path) -> None:
     assert (used.learning_rate, used.weight_decay, used.batch_size) == (0.01, 0.5, 50)
     assert (used.epochs, used.patience, used.seed) == (1, 2, 9)
     assert made.training.split == "global"
+
+
+def test_options_that_are_left_out_are_the_defaults_of_fitting(log: Path) -> None:
+    assert run(["train", "--data", "log", "--epochs", "1"]) == 0
+
+    made = load_run(Path("runs/small-log"))
+    assert made.training.options == FitOptions(epochs=1)
+    assert made.training.split == "user"
+    assert made.architecture == Architecture(
+        name="dcn-v2", embedding_dim=16, cross_layers=2, hidden=(128, 64), dropout=0.4
+    )
 
 
 def test_the_same_seed_gives_the_same_files(log: Path) -> None:
@@ -148,20 +161,20 @@ class Terminal(io.StringIO):
 
 def test_a_terminal_sees_loss_auc_and_eta(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "80")
     terminal = Terminal()
 
     with drawn_progress(terminal) as progress:
-        progress.begin("looking for the best epoch", 40, 3)
+        progress.begin("best epoch", 40, 3)
         for _ in range(3):
             progress.step(1, 0.61)
         progress.validated(1, 0.5958, 0.7012)
         progress.step(2, 0.5512)
-        progress.begin("training the final model", 1, 3)
+        progress.begin("final epoch", 1, 3)
         progress.step(1, 0.5432)
 
     seen = terminal.getvalue()
-    for text in ("epoch 2/40", "loss 0.5512", "loss 0.5958, AUC 0.7012", "training the final"):
+    for text in ("best epoch 2/40", "loss 0.5512, validated 0.5958, AUC 0.7012", "final epoch 1/1"):
         assert text in seen
 
 
@@ -169,7 +182,7 @@ def test_a_file_sees_no_bars() -> None:
     stream = io.StringIO()
 
     with drawn_progress(stream) as progress:
-        progress.begin("looking for the best epoch", 40, 3)
+        progress.begin("best epoch", 40, 3)
         progress.step(1, 0.61)
 
     assert stream.getvalue() == ""
