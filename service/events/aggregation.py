@@ -92,6 +92,7 @@ class Aggregator:
         self._apply_script = client.register_script(scripts.APPLY)
         self._tidy_script = client.register_script(scripts.TIDY)
         self._has_unfinished = True
+        self._is_failing = False
         self._stopping = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
 
@@ -109,6 +110,7 @@ class Aggregator:
         while not self._stopping.is_set():
             try:
                 await self._step()
+                self._is_failing = False
             except (RedisError, OSError) as failure:
                 await self._recover(failure)
 
@@ -131,6 +133,9 @@ class Aggregator:
                 await self._create_group()
                 return
         self.counts.failures += 1
+        if not self._is_failing:  # once, not twice a second while it lasts
+            _log.warning("events are not added up: %s", failure)
+        self._is_failing = True
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), RETRY_S)
 

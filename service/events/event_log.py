@@ -77,7 +77,7 @@ class EventLog:
     @property
     def waiting_events(self) -> int:
         """Events of this process that wait on disk for the server."""
-        return max(0, self.counts.spooled - self.counts.replayed)
+        return self.spool.waiting_events
 
     async def start(self) -> None:
         """Begin to replay what an earlier process left, now and whenever the server is back."""
@@ -148,7 +148,7 @@ class EventLog:
 
     async def _to_spool(self, batch: Batch) -> None:
         try:
-            await self.spool.append(encode_batch(batch))
+            await self.spool.append(encode_batch(batch), events=size_of(batch))
         except SpoolFailed as failure:
             self.counts.refused += size_of(batch)
             raise EventsUnavailable(
@@ -209,9 +209,8 @@ class EventLog:
             except BaseException:
                 segment.release()
                 raise
-            await self.spool.finish(
-                segment, records=len(records), damaged=damaged or len(batches) < len(records)
-            )
+            await self.spool.finish(segment, damaged=damaged or len(batches) < len(records))
+            self.counts.replayed += sum(map(size_of, batches))
 
     async def _append_again(self, batch: Batch) -> None:
         if isinstance(batch, FeedbackBatch):
@@ -219,7 +218,6 @@ class EventLog:
             await self._stream.keep_feedback(batch, duplicates="replayed_duplicate")
         else:
             await self._stream.keep_exposures(batch)
-        self.counts.replayed += size_of(batch)
 
 
 def _readable(record: bytes) -> Batch | None:

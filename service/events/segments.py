@@ -13,6 +13,7 @@ import os
 import secrets
 import struct
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from service.clock import Clock
@@ -64,18 +65,18 @@ def make_writable(directory: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def used_bytes(directory: Path) -> int:
-    """Of all processes that share the directory."""
-    used = 0
-    for path in directory.glob(f"*{SUFFIX}"):
-        with contextlib.suppress(FileNotFoundError):  # replayed meanwhile
-            used += path.stat().st_size
-    return used
-
-
-def lock_oldest(directory: Path) -> "LockedSegment | None":
-    """The oldest segment that nobody writes or replays, locked for the caller."""
+def segment_sizes(directory: Path) -> dict[Path, int]:
+    """Bytes of each segment, oldest first, of all processes that share the directory."""
+    sizes = {}
     for path in sorted(directory.glob(f"*{SUFFIX}")):
+        with contextlib.suppress(FileNotFoundError):  # replayed meanwhile
+            sizes[path] = path.stat().st_size
+    return sizes
+
+
+def lock_first(paths: Iterable[Path]) -> "LockedSegment | None":
+    """The first segment that nobody writes or replays, locked for the caller."""
+    for path in paths:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -121,24 +122,21 @@ class SegmentWriter:
         self._max_bytes = max_bytes
         self._clock = clock
         self._segment_bytes = segment_bytes
-        self._descriptor: int | None = None
+        self._segment: tuple[Path, int] | None = None
         self._size = 0
         self._begun = 0
 
-    def append(self, frames: bytes) -> int:
-        """Frames are on the disk, for good, when this returns.
-
-        Returns:
-            Bytes that wait in the directory now.
+    def append(self, frames: bytes) -> Path:
+        """Frames are on the disk, for good, when this returns; in which segment.
 
         Raises:
             OSError: they are not, or perhaps not; `SpoolFull` among others.
         """
         make_writable(self._directory)
-        used = used_bytes(self._directory)
+        used = sum(segment_sizes(self._directory).values())
         if used + len(frames) > self._max_bytes:
             raise SpoolFull(f"{used} of {self._max_bytes} bytes are waiting in the spool")
-        descriptor = self._begin() if self._descriptor is None else self._descriptor
+        path, descriptor = self._segment or self._begin()
         try:
             _write(descriptor, frames)
         except OSError:
@@ -147,15 +145,15 @@ class SegmentWriter:
         self._size += len(frames)
         if self._size >= self._segment_bytes:
             self.seal()
-        return used + len(frames)
+        return path
 
     def seal(self) -> None:
         """Write no more to the current segment: it may be replayed."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self._segment is not None:
+            os.close(self._segment[1])
+            self._segment = None
 
-    def _begin(self) -> int:
+    def _begin(self) -> tuple[Path, int]:
         path, descriptor = self._create()
         try:
             _write(descriptor, MAGIC)
@@ -164,8 +162,8 @@ class SegmentWriter:
             path.unlink()
             os.close(descriptor)
             raise
-        self._descriptor, self._size = descriptor, len(MAGIC)
-        return descriptor
+        self._segment, self._size = (path, descriptor), len(MAGIC)
+        return self._segment
 
     def _create(self) -> tuple[Path, int]:
         """A new file that is ours alone: a replay may have locked it, or even removed it,

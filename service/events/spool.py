@@ -7,10 +7,11 @@ thread, so that a slow one holds up nobody but those who wait for it.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from msgspec import Struct
 
@@ -20,9 +21,9 @@ from service.events.segments import (
     LockedSegment,
     SegmentWriter,
     frame,
-    lock_oldest,
+    lock_first,
     make_writable,
-    used_bytes,
+    segment_sizes,
 )
 
 T = TypeVar("T")
@@ -41,11 +42,15 @@ class SpoolCounts(Struct):
     """Records."""
     failed: int = 0
     """Records that could not be kept."""
-    replayed: int = 0
-    """Records given back, also those of a process that died."""
     damaged_segments: int = 0
     waiting_bytes: int = 0
     """On the disk, of all processes that share the directory, when last looked."""
+
+
+class _Append(NamedTuple):
+    frame: bytes
+    events: int
+    done: asyncio.Future[None]
 
 
 class Spool:
@@ -58,7 +63,8 @@ class Spool:
         self._directory = directory
         self._writer = SegmentWriter(directory, max_bytes, clock, segment_bytes)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
-        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._appends: list[_Append] = []
+        self._waiting_in: Counter[Path] = Counter()
         self._committer: asyncio.Task[None] | None = None
         self._is_failing = False
 
@@ -70,34 +76,46 @@ class Spool:
             return f"{self._directory} cannot be written: {error.strerror}"
         return None
 
-    async def append(self, record: bytes) -> None:
+    @property
+    def waiting_events(self) -> int:
+        """Events that this process appended and nobody has replayed yet, when last looked."""
+        return self._waiting_in.total()
+
+    async def append(self, record: bytes, *, events: int = 1) -> None:
         """Keep a record: it is on the disk when this returns.
+
+        Args:
+            record: Any bytes but none.
+            events: How many events it stands for.
 
         Raises:
             SpoolFailed: it is not, or perhaps not.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((frame(record), done))
+        self._appends.append(_Append(frame(record), events, done))
         if self._committer is None:
             self._committer = asyncio.create_task(self._commit())
         await done
 
     async def take(self) -> LockedSegment | None:
         """The oldest segment to replay: ours, or one of a process that died."""
-        return await self._on_thread(self._seal_and_lock)
+        segment, sizes = await self._on_thread(self._seal_and_lock)
+        self.counts.waiting_bytes = sum(sizes.values())
+        # Another process may have replayed what we had sealed.
+        self._waiting_in = Counter({p: n for p, n in self._waiting_in.items() if p in sizes})
+        return segment
 
     async def read(self, segment: LockedSegment) -> tuple[list[bytes], bool]:
         """Records in order, and whether the segment is damaged."""
         return await self._on_thread(segment.read)
 
-    async def finish(self, segment: LockedSegment, *, records: int, damaged: bool) -> None:
+    async def finish(self, segment: LockedSegment, *, damaged: bool) -> None:
         """All its records are safe elsewhere: remove it, or set it aside if it is damaged."""
         await self._on_thread(segment.set_aside if damaged else segment.remove)
-        self.counts.replayed += records
+        del self._waiting_in[segment.path]
         if damaged:
             self.counts.damaged_segments += 1
             _log.error("a segment of the event spool is damaged: *.damaged in %s", self._directory)
-        self.counts.waiting_bytes = await self._on_thread(lambda: used_bytes(self._directory))
 
     async def close(self) -> None:
         """Wait for the appends under way, then let go of the directory."""
@@ -107,28 +125,31 @@ class Spool:
         self._thread.shutdown()
 
     async def _commit(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting, []
-            failure = await self._write(b"".join(data for data, _ in group))
-            self._settle([done for _, done in group], failure)
+        while self._appends:
+            group, self._appends = self._appends, []
+            failure = await self._write(group)
+            self._settle(group, failure)
         self._committer = None
 
-    async def _write(self, frames: bytes) -> SpoolFailed | None:
+    async def _write(self, group: list[_Append]) -> SpoolFailed | None:
+        frames = b"".join(append.frame for append in group)
         try:
-            self.counts.waiting_bytes = await self._on_thread(lambda: self._writer.append(frames))
+            path = await self._on_thread(lambda: self._writer.append(frames))
         except OSError as error:
             return SpoolFailed(f"events cannot be spooled to {self._directory}: {error}")
+        self._waiting_in[path] += sum(append.events for append in group)
+        self.counts.waiting_bytes += len(frames)
         return None
 
-    def _settle(self, waiters: list[asyncio.Future[None]], failure: SpoolFailed | None) -> None:
+    def _settle(self, group: list[_Append], failure: SpoolFailed | None) -> None:
         if failure is not None:
-            self.counts.failed += len(waiters)
+            self.counts.failed += len(group)
             if not self._is_failing:  # once, not for every event of an outage
                 _log.error("%s", failure)
         else:
-            self.counts.appended += len(waiters)
+            self.counts.appended += len(group)
         self._is_failing = failure is not None
-        for done in waiters:
+        for done in (append.done for append in group):
             if done.cancelled():  # the caller went away; its record is kept all the same
                 continue
             if failure is not None:
@@ -136,9 +157,10 @@ class Spool:
             else:
                 done.set_result(None)
 
-    def _seal_and_lock(self) -> LockedSegment | None:
+    def _seal_and_lock(self) -> tuple[LockedSegment | None, dict[Path, int]]:
         self._writer.seal()
-        return lock_oldest(self._directory)
+        sizes = segment_sizes(self._directory)
+        return lock_first(sizes), sizes
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

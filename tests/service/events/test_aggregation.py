@@ -304,10 +304,11 @@ async def test_several_aggregators_share_the_work(client, aggregator, day, until
     assert sum(one.counts.applied for one in several) == len(events)
 
 
-async def test_a_server_that_is_away_is_waited_for(server, client, running, day, until):
+async def test_a_server_that_is_away_is_waited_for(server, client, running, day, until, caplog):
     server.kill()
     async with running() as aggregator:
-        await until(lambda: aggregator.counts.failures > 0)
+        await until(lambda: aggregator.counts.failures > 1)
+        assert len(caplog.records) == 1
         server.start()
         await append(client, *day(10))
         await until(lambda: nothing_is_left(client))
