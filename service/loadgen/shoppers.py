@@ -9,110 +9,38 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from operator import itemgetter
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 import msgspec
 import numpy as np
-from msgspec import Struct
 
 from ranking_models.errors import InputError
-from ranking_models.marketplace import ANONYMOUS, Context, Marketplace, Sessions
+from ranking_models.marketplace import Marketplace
 from ranking_models.marketplace.exact import Draws, Float64
-from ranking_models.marketplace.names import item_id, item_indices, user_id
-from ranking_models.marketplace.spec import COUNTRIES, DEVICES, LONGEST_SLATE, SURFACES
+from ranking_models.marketplace.names import item_indices
+from service.loadgen.outcome import Outcome, Tally
+from service.loadgen.visits import (
+    NO_ANCHOR,
+    Visit,
+    events,
+    page_path,
+    page_query,
+    rank_body,
+    visits,
+)
 from service.messages import EventsReply, RankReply
 
-_CLICKS = 7  # name of the random stream, after those of the marketplace
-_NO_ANCHOR = -1
+_CLICKS, _RETURNS = 7, 8  # names of the random streams, after those of the marketplace
 
-CANDIDATES = 50
-"""Of each ranking request."""
-TIMEOUT_MS = 500
-"""Deadline of each ranking request: shoppers are patient, measurements are not made here."""
-
+RETURNS = 0.25
+"""Chance that a shopper comes back to the same page, as by the back button, and sees it anew:
+what makes a cache of exact answers worth having."""
 Answer = TypeVar("Answer")
 
 _reply = msgspec.json.Decoder(RankReply)
 _results = msgspec.json.Decoder(EventsReply)
 _encoder = msgspec.json.Encoder()
-
-
-class Visit(Struct, frozen=True, kw_only=True):
-    """One shopper opens one page."""
-
-    number: int
-    user: int
-    """User index or `ANONYMOUS`."""
-    context: Context
-    anchor: int
-    """The item whose page it is, or -1: a page with a slate of the candidates."""
-    candidates: tuple[int, ...]
-
-
-class Tally(Struct, kw_only=True):
-    """What was shown and clicked; the truth beside what happened."""
-
-    slates: int = 0
-    impressions: int = 0
-    expected_clicks: float = 0.0
-    """Sum of the true click probabilities of all impressions."""
-    clicks: int = 0
-
-    @property
-    def true_ctr(self) -> float:
-        """Mean true click probability of the impressions; NaN without any."""
-        return self.expected_clicks / self.impressions if self.impressions else float("nan")
-
-    @property
-    def ctr(self) -> float:
-        """Clicks per impression; NaN without any."""
-        return self.clicks / self.impressions if self.impressions else float("nan")
-
-    def add(self, probabilities: Float64, clicked: int) -> None:
-        """Count one slate."""
-        self.slates += 1
-        self.impressions += len(probabilities)
-        self.expected_clicks += float(probabilities.sum())
-        self.clicks += clicked
-
-
-class Outcome(Struct, frozen=True, kw_only=True):
-    """What became of all visits."""
-
-    everything: Tally
-    variants: dict[tuple[str, str], Tally]
-    """Experiment key and variant to what its units saw."""
-    failures: dict[str, int]
-    """What went wrong, in words, and how often; empty if nothing did."""
-    degraded: dict[str, int]
-    """Slates by kind of degradation."""
-    events: dict[str, int]
-    """Impressions and clicks by what became of them."""
-    elapsed_s: float
-
-
-def visits(
-    marketplace: Marketplace, *, sessions: int, seed: int, candidates: int
-) -> Iterator[Visit]:
-    """The shoppers' visits, in order of time; the same seed gives the same ones."""
-    first = 0
-    for drawn in marketplace.sessions(sessions, seed=seed, candidates=candidates):
-        yield from visits_of(drawn, first=first)
-        first += len(drawn)
-
-
-def visits_of(drawn: Sessions, *, first: int = 0) -> Iterator[Visit]:
-    """Some sessions as visits, numbered from ``first``."""
-    for at in range(len(drawn)):
-        yield Visit(
-            number=first + at,
-            user=int(drawn.user[at]),
-            context=drawn.context.map(itemgetter(at)),
-            anchor=int(drawn.anchor[at]),
-            candidates=tuple(drawn.candidates[at].tolist()),
-        )
 
 
 async def play_shoppers(
@@ -140,7 +68,7 @@ async def play_shoppers(
         InputError: nobody answers at the URL, or the service shows items of
             another marketplace.
     """
-    planned = visits(marketplace, sessions=sessions, seed=seed, candidates=CANDIDATES)
+    planned = visits(marketplace, sessions=sessions, seed=seed)
     # Not through a proxy of the environment: shoppers visit the service itself.
     async with httpx.AsyncClient(base_url=url, timeout=10.0, trust_env=False) as client:
         try:
@@ -211,31 +139,36 @@ class Shoppers:
 
     async def _shop(self, queue: Iterator[Visit], *, until: float) -> None:
         while time.monotonic() < until and (visit := next(queue, None)) is not None:
-            reply = await self._slate(visit)
-            if reply is not None and reply.items:
-                await self._look_and_click(visit, reply)
+            for look in range(self._looks(visit)):
+                reply = await self._slate(visit)
+                if reply is not None and reply.items:
+                    await self._look_and_click(visit, reply, look)
             self._done(1)
 
+    def _looks(self, visit: Visit) -> int:
+        returns = Draws(_RETURNS, self._seed, visit.number).uniform(1)[0] < RETURNS
+        return 2 if returns else 1
+
     async def _slate(self, visit: Visit) -> RankReply | None:
-        if visit.anchor == _NO_ANCHOR:
+        if visit.anchor == NO_ANCHOR:
             request = self._client.build_request(
                 "POST", "/v1/rank", json=rank_body(visit, self._session(visit))
             )
         else:
             request = self._client.build_request(
                 "GET",
-                f"/v1/items/{item_id(visit.anchor)}/recommendations",
+                page_path(visit),
                 params=page_query(visit, self._session(visit)),
             )
         return await self._send("rank", request, _reply)
 
-    async def _look_and_click(self, visit: Visit, reply: RankReply) -> None:
+    async def _look_and_click(self, visit: Visit, reply: RankReply, look: int) -> None:
         shown = item_indices(
             (item.id for item in reply.items), self._marketplace.population.spec.items
         )
         positions = np.arange(1, len(shown) + 1)
         truth = self._marketplace.click_probability(visit.user, shown, visit.context, positions)
-        clicked = Draws(_CLICKS, self._seed, visit.number).uniform(len(shown)) < truth
+        clicked = Draws(_CLICKS, self._seed, visit.number, look).uniform(len(shown)) < truth
         self._count(reply, truth, int(clicked.sum()))
         await self._report(reply, clicked.tolist())
 
@@ -276,59 +209,6 @@ class Shoppers:
 
     def _session(self, visit: Visit) -> str:
         return f"shopper-{self._seed}-{visit.number}"
-
-
-def rank_body(visit: Visit, session: str) -> dict[str, Any]:
-    """The body of ``POST /v1/rank`` for a visit."""
-    user = {} if visit.user == ANONYMOUS else {"user": {"id": user_id(visit.user)}}
-    return {
-        **user,
-        "session_id": session,
-        "context": _context(visit.context),
-        "candidates": [item_id(at) for at in visit.candidates],
-        "k": LONGEST_SLATE,
-        "timeout_ms": TIMEOUT_MS,
-    }
-
-
-def page_query(visit: Visit, session: str) -> dict[str, str | int]:
-    """The query of an item page for a visit."""
-    user = user_id(visit.user)
-    return {
-        **({} if user is None else {"user_id": user}),
-        "session_id": session,
-        **_context(visit.context),
-        "k": LONGEST_SLATE,
-        "timeout_ms": TIMEOUT_MS,
-    }
-
-
-def events(reply: RankReply, clicked: list[bool], *, now: datetime) -> list[dict[str, Any]]:
-    """An impression of every item of a slate as shown, then the clicks."""
-    types = [("impression", True, at) for at in range(len(clicked))]
-    types += [("click", was, at) for at, was in enumerate(clicked)]
-    return [
-        {
-            "event_id": f"{reply.slate_id}-{kind}-{at + 1}",
-            "type": kind,
-            "slate_id": reply.slate_id,
-            "item_id": reply.items[at].id,
-            "position": at + 1,
-            "timestamp": now.isoformat(),
-            "exposure": reply.exposure,
-        }
-        for kind, happened, at in types
-        if happened
-    ]
-
-
-def _context(context: Context) -> dict[str, str | int]:
-    return {
-        "device": DEVICES[int(context.device)],
-        "country": COUNTRIES[int(context.country)],
-        "hour": int(context.hour),
-        "surface": SURFACES[int(context.surface)],
-    }
 
 
 def _code(response: httpx.Response) -> str:

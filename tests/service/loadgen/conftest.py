@@ -34,6 +34,8 @@ class MemoryService:
         self.requests: list[httpx.Request] = []
         self.ranked: list[RankRequest] = []
         self.replies: dict[str, RankReply] = {}
+        self.sessions: list[str] = []
+        """Of each reply."""
         self.events: list[FeedbackEvent] = []
         self.fail: Failure = lambda _number, _request: None
         """Gives the response that replaces the proper one, or raises."""
@@ -47,9 +49,11 @@ class MemoryService:
         if request.url.path == "/v1/rank":
             asked = msgspec.json.decode(request.content, type=RankRequest)
             self.ranked.append(asked)
+            self.sessions.append(str(asked.session_id))
             return self._reply(asked.candidate_ids(), asked.user.id or asked.session_id, asked.k)
         anchor = request.url.path.removeprefix("/v1/items/").removesuffix("/recommendations")
         query = request.url.params
+        self.sessions.append(query["session_id"])
         near = [f"i{(int(anchor[1:]) + step) % SPEC.items:05d}" for step in range(1, 30)]
         return self._reply(near, query.get("user_id", query["session_id"]), int(query["k"]))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from itertools import pairwise
 
 import httpx
 import msgspec
@@ -10,8 +11,9 @@ import pytest
 from ranking_models.errors import InputError
 from ranking_models.marketplace import ANONYMOUS
 from ranking_models.marketplace.names import item_indices
-from service.loadgen.shoppers import Shoppers, Tally, play_shoppers, visits
-from service.loadgen.summary import render_outcome
+from service.loadgen.outcome import Tally, render_outcome
+from service.loadgen.shoppers import RETURNS, Shoppers, play_shoppers
+from service.loadgen.visits import visits
 from service.messages import EventResult, EventsReply
 
 
@@ -20,7 +22,7 @@ def problem(status, code):
 
 
 def planned(marketplace, sessions=60):
-    return list(visits(marketplace, sessions=sessions, seed=5, candidates=50))
+    return list(visits(marketplace, sessions=sessions, seed=5))
 
 
 async def play(marketplace, client, sessions=60, concurrency=4, longest_s=60.0):
@@ -34,10 +36,25 @@ async def test_every_visit_gets_a_slate_and_reports_it(marketplace, client, serv
     outcome = await play(marketplace, client)
 
     assert outcome.failures == {}
-    assert outcome.everything.slates == 60
-    assert outcome.everything.impressions == 600
-    assert outcome.events == {"accepted": 600 + outcome.everything.clicks}
+    slates = outcome.everything.slates
+    assert slates == len(service.replies)
+    assert outcome.everything.impressions == 10 * slates
+    assert outcome.events == {"accepted": 10 * slates + outcome.everything.clicks}
     assert outcome.degraded == {"popularity": 1}
+
+
+async def test_some_shoppers_come_back_to_the_page_and_ask_for_it_again(
+    marketplace, client, service
+):
+    outcome = await play(marketplace, client, sessions=400, concurrency=1)
+
+    asked = [r for r in service.requests if r.url.path != "/v1/events"]
+    again = [
+        (one.url, one.content) == (next_one.url, next_one.content)
+        for one, next_one in pairwise(asked)
+    ]
+    assert len(asked) == 400 + sum(again) == outcome.everything.slates
+    assert sum(again) / 400 == pytest.approx(RETURNS, abs=0.07)
 
 
 async def test_known_and_anonymous_shoppers_visit_home_search_and_item_pages(
@@ -78,10 +95,12 @@ async def test_events_name_slate_item_position_and_token_of_what_was_shown(
 
 
 async def test_the_tallies_hold_the_truth_of_what_was_shown(marketplace, client, service):
-    outcome = await play(marketplace, client, concurrency=1)  # so replies are in order
+    outcome = await play(marketplace, client)
 
     expected = {"kept": 0.0, "reversed": 0.0}
-    for visit, reply in zip(planned(marketplace), service.replies.values(), strict=True):
+    shoppers = {f"shopper-5-{visit.number}": visit for visit in planned(marketplace)}
+    for session, reply in zip(service.sessions, service.replies.values(), strict=True):
+        visit = shoppers[session]
         shown = item_indices([item.id for item in reply.items], 300)
         truth = marketplace.click_probability(visit.user, shown, visit.context, range(1, 11))
         expected[reply.experiments[0].variant] += truth.sum()
@@ -183,8 +202,8 @@ async def test_a_failure_is_counted_and_the_other_visits_go_on(
     outcome = await play(marketplace, client)
 
     assert outcome.failures == {failure: seen // 5}
-    lost = seen // 5 if path == "/v1/rank" else 0
-    assert outcome.everything.slates == 60 - lost
+    assert outcome.everything.slates == len(service.replies)
+    assert len(service.replies) > 50
     assert f"FAILED: {failure} {seen // 5}" in render_outcome(outcome)
 
 
@@ -229,7 +248,7 @@ async def test_the_summary_says_what_was_shown_and_clicked(marketplace, client):
     text = render_outcome(outcome)
 
     tally = outcome.variants["order", "kept"]
-    assert text.startswith("60 slates in ")
+    assert text.startswith(f"{outcome.everything.slates} slates in ")
     assert f"order / kept: {tally.slates} slates, {tally.clicks} clicks on" in text
     assert f"true CTR {tally.true_ctr:.2%}" in text
     assert "degraded slates: popularity 1" in text
