@@ -1,5 +1,6 @@
 """Fakes that keep the promises of the protocols they stand for."""
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,7 +11,6 @@ import numpy.typing as npt
 
 from ranking_models.schema import FeatureBatch, Float32
 from service.cache import CacheCounters, CacheLookup, CacheStatus, SlateKey
-from service.clock import Clock
 from service.engines import Engine, EngineInfo
 from service.errors import EngineFailed
 
@@ -40,8 +40,12 @@ class FakeClock:
 class MemoryScoreCache:
     """A score cache in a dictionary; entries live for `ttl_s` of its clock."""
 
-    def __init__(self, clock: Clock, *, ttl_s: float = 300.0) -> None:
+    def __init__(self, clock: FakeClock, *, ttl_s: float = 300.0) -> None:
         self.epoch = 0
+        self.lookup_s = 0.0
+        """What a lookup takes, on the clock; one whose caller has less time fails when it is up."""
+        self.left_alone = False
+        """Set to True: nothing is looked up or written, as while Redis is left alone."""
         self.fails = False
         """Set to True: every lookup fails and every write is lost, as with Redis gone."""
         self._clock = clock
@@ -49,9 +53,13 @@ class MemoryScoreCache:
         self._entries: dict[str, tuple[float, Float32]] = {}
         self._counts: Counter[str] = Counter()
 
-    async def get(self, key: SlateKey) -> CacheLookup:
-        if self.fails:
-            self._counts["errors"] += 1
+    async def get(self, key: SlateKey, *, timeout_s: float = math.inf) -> CacheLookup:
+        if self.left_alone:
+            self._counts["left_alone"] += 1
+            return CacheLookup(outcome="open")
+        self._clock.advance(max(0.0, min(self.lookup_s, timeout_s)))
+        if self.fails or self.lookup_s >= timeout_s:
+            self._counts.update(["errors"] if self.fails else ["errors", "timeouts"])
             return CacheLookup(outcome="error")
         stored_at, scores = self._entries.get(key.text, (0.0, np.empty(0, np.float32)))
         age_s = max(0.0, self._clock.wall() - stored_at)
@@ -64,7 +72,7 @@ class MemoryScoreCache:
     async def put(self, key: SlateKey, scores: Float32, *, computed_s: float) -> None:
         if self.fails:
             self._counts["write_errors"] += 1
-        elif not np.isfinite(scores).all():
+        elif self.left_alone or not np.isfinite(scores).all():
             self._counts["writes_skipped"] += 1
         else:
             kept = scores.copy()
@@ -73,9 +81,11 @@ class MemoryScoreCache:
             self._counts["writes"] += 1
 
     def status(self) -> CacheStatus:
+        out = self.fails or self.left_alone
         return CacheStatus(
-            state="degraded" if self.fails else "connected",
-            problem="told to fail" if self.fails else None,
+            state="degraded" if out else "connected",
+            breaker="open" if self.left_alone else "closed",
+            problem="told to fail" if out else None,
             counters=CacheCounters(**self._counts),
         )
 

@@ -4,6 +4,7 @@ A failing cache makes the service slower, never wrong and never unavailable:
 no method raises, each is bounded in time, and every failure leaves a count.
 """
 
+import math
 from typing import Literal, Protocol
 
 import msgspec
@@ -24,7 +25,8 @@ __all__ = [
 ]
 
 CacheOutcome = Literal["hit", "miss", "error", "open"]
-"""error: the cache failed or was too slow; open: it was left alone, as it keeps failing."""
+"""error: the cache failed or was too slow; open: it was left alone, as it keeps failing.
+Neither is a miss: nobody knows whether the scores were there."""
 
 
 class CacheLookup(Struct, frozen=True, kw_only=True):
@@ -48,7 +50,7 @@ class CacheCounters(Struct, frozen=True, kw_only=True):
     errors: int = 0
     """Lookups that failed, those that took too long included."""
     timeouts: int = 0
-    """Lookups that got no answer within the cache timeout."""
+    """Lookups that got no answer within the cache timeout, or their caller's."""
     left_alone: int = 0
     """Lookups not made because the breaker was open."""
     writes: int = 0
@@ -80,8 +82,15 @@ class ScoreCache(Protocol):
         """The purge epoch that new keys belong to."""
         ...
 
-    async def get(self, key: SlateKey) -> CacheLookup:
-        """Look a slate up; a hit holds exactly the scores that were put."""
+    async def get(self, key: SlateKey, *, timeout_s: float = math.inf) -> CacheLookup:
+        """Look a slate up; a hit holds exactly the scores that were put.
+
+        Args:
+            key: What is asked.
+            timeout_s: Longest that the caller can wait, if that is less than the cache
+                would take. Bound a lookup here and not by cancelling it: a cancelled
+                lookup says nothing about the cache, one that took too long does.
+        """
         ...
 
     async def put(self, key: SlateKey, scores: Float32, *, computed_s: float) -> None:

@@ -1,10 +1,11 @@
 """Slates in Redis: one GET per lookup, one SET per write, and never in a request's way.
 
 Every call holds one of `pool_size` slots and runs under one timer that covers
-the wait for the slot, the connection and the command. (redis-py has a timer for
-each; together they add up to more than the bound, and to half of a lookup's CPU
-time.) A call that the timer cuts off costs its connection, so its reply can
-reach nobody else; the tag inside the value is the second line of defence.
+the connection and the command (redis-py has a timer for each; together they are
+half of a lookup's CPU time); the wait for the slot has its own. Both are
+patient with a busy event loop: see `patience`. A call that the timer cuts off
+costs its connection, so its reply can reach nobody else; the tag inside the
+value is the second line of defence.
 
 While the breaker is open no request touches Redis; a background task looks
 whether it is back. The same look reads the purge epoch, so that Redis is only
@@ -13,6 +14,7 @@ used while the epoch is known, and an outage cannot bring back purged entries.
 
 import asyncio
 import logging
+import math
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -28,12 +30,17 @@ from service.breaker import Breaker
 from service.cache import CacheCounters, CacheLookup, CacheStatus
 from service.cache.codec import Entry, decode, encode
 from service.cache.keys import EPOCH_KEY, SlateKey
+from service.cache.patience import Patience
 from service.clock import Clock
 from service.settings import CacheSettings, RedisSettings
 
 _log = logging.getLogger(__name__)
 
 _Reply = TypeVar("_Reply")
+
+
+class _LeftAlone(Exception):
+    """The breaker opened before it was the caller's turn."""
 
 
 class RedisScoreCache:
@@ -70,6 +77,7 @@ class RedisScoreCache:
         self._epoch = 0
         self._problem: str | None = None
         self._counts: Counter[str] = Counter()
+        self._stopping = False
         self._watch_task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -80,6 +88,9 @@ class RedisScoreCache:
 
     async def stop(self) -> None:
         """Stop looking."""
+        # Told as well as cancelled: on Python 3.11 `asyncio.wait_for`, which redis-py
+        # uses, loses a cancellation that comes together with the answer.
+        self._stopping = True
         if self._watch_task is not None:
             self._watch_task.cancel()
             await asyncio.gather(self._watch_task, return_exceptions=True)
@@ -100,13 +111,17 @@ class RedisScoreCache:
             counters=CacheCounters(**self._counts),
         )
 
-    async def get(self, key: SlateKey) -> CacheLookup:
-        """Look a slate up, within the cache timeout."""
+    async def get(self, key: SlateKey, *, timeout_s: float = math.inf) -> CacheLookup:
+        """Look a slate up, within the cache timeout and the caller's."""
         if self._breaker.is_open:
             self._count("left_alone")
             return CacheLookup(outcome="open")
         try:
-            value = await self._bounded("GET", lambda: self._client.get(key.text))
+            bound_s = min(timeout_s, self._settings.timeout_s)
+            value = await self._bounded("GET", lambda: self._client.get(key.text), bound_s)
+        except _LeftAlone:
+            self._count("left_alone")
+            return CacheLookup(outcome="open")
         # Everything: a lookup must not fail a request, whatever a client
         # library may raise when its connection breaks.
         except Exception as problem:
@@ -131,36 +146,48 @@ class RedisScoreCache:
         value = encode(key, Entry(scores, self._clock.wall(), computed_s))
         self._writes_under_way += 1
         try:
-            ttl_ms = self._ttl_ms()
-            await self._bounded("SET", lambda: self._client.set(key.text, value, px=ttl_ms))
+            ttl_ms, bound_s = self._ttl_ms(), self._settings.timeout_s
+            await self._bounded(
+                "SET", lambda: self._client.set(key.text, value, px=ttl_ms), bound_s
+            )
             self._count("writes")
+        except _LeftAlone:
+            self._count("writes_skipped")
         except Exception:  # as in `get`
             self._count("write_errors")
         finally:
             self._writes_under_way -= 1
 
-    async def _bounded(self, name: str, command: Callable[[], Awaitable[_Reply]]) -> _Reply:
-        """Run a command within the cache timeout, and let the breaker know how it went."""
-        began: float | None = None
+    async def _bounded(
+        self, name: str, command: Callable[[], Awaitable[_Reply]], bound_s: float
+    ) -> _Reply:
+        """Run a command within a time, and let the breaker know how it went."""
+        async with Patience(bound_s):
+            await self._slots.acquire()
         try:
-            async with asyncio.timeout(self._settings.timeout_s), self._slots:
-                began = self._clock.now()
+            if self._breaker.is_open:
+                raise _LeftAlone  # it opened while we waited for our turn
+            began = self._clock.now()
+            try:
                 with self._watched(name):
-                    reply = await command()
-        except Exception as problem:
-            if began is not None and self._blames_redis(problem, began):
-                self._note_failure(problem, began)
-            raise
+                    async with Patience(bound_s):
+                        reply = await command()
+            except Exception as problem:
+                if self._blames_redis(problem, bound_s):
+                    self._note_failure(problem, began)
+                raise
+        finally:
+            self._slots.release()
         # While open, only a look closes the breaker: it brings the epoch along.
         if not self._breaker.is_open:
             self._breaker.succeeded()
         return reply
 
-    def _blames_redis(self, problem: Exception, began: float) -> bool:
+    def _blames_redis(self, problem: Exception, bound_s: float) -> bool:
         if isinstance(problem, TimeoutError):
-            # A command cut short because its caller had waited for a slot says
-            # that we are busy, not that Redis is slow.
-            return self._clock.now() - began >= self._settings.timeout_s / 2
+            # A caller that had next to no time to begin with says that it is in
+            # a hurry, not that Redis is slow.
+            return bound_s >= self._settings.timeout_s / 4
         # A full server, a replica and a key of another type still answer lookups.
         return not (isinstance(problem, OutOfMemoryError | ReadOnlyError) or _wrong_type(problem))
 
@@ -188,7 +215,7 @@ class RedisScoreCache:
         _log.warning("the cache server is left alone, rankings go on without: %s", self._problem)
 
     async def _watch(self) -> None:
-        while True:
+        while not self._stopping:
             await asyncio.sleep(self._until_next_look())
             if self._breaker.admits(self._clock.now()):
                 await self._look()

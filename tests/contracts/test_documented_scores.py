@@ -14,7 +14,7 @@ import pytest
 from ranking_models.bundle import Bundle, write_bundle
 from ranking_models.schema import FeatureBatch
 from service.features import BundleFeatures
-from service.messages import Candidate, ItemId, RankRequest, UserRef
+from service.messages import Candidate, RankRequest, UserRef
 from tests.support.bundles import run_graph, tiny_contents
 from tests.support.documented import DocumentedScorer, Row
 
@@ -56,7 +56,7 @@ def as_request(row: Row) -> RankRequest:
     wire: dict[str, Any] = {
         "user": UserRef(id=row.user, features=row.user_features),
         "context": row.context,
-        "candidates": (Candidate(id=ItemId(row.item), features=row.item_features),),
+        "candidates": (Candidate(id=row.item, features=row.item_features),),
     }
     return RankRequest(**wire)
 

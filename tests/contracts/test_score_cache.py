@@ -1,7 +1,8 @@
 """What every score cache promises, on the fake, on fakeredis and on a real Valkey."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import numpy as np
 import pytest
@@ -39,6 +40,28 @@ async def cache(request: pytest.FixtureRequest, clock: FakeClock) -> AsyncIterat
     yield kept
     await kept.stop()
     await client.aclose()
+
+
+@pytest.fixture
+def stall(
+    request: pytest.FixtureRequest, cache: ScoreCache, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], None]]:
+    """Makes the cache hang."""
+
+    async def for_ever(*command: object) -> None:
+        await asyncio.Event().wait()
+
+    if isinstance(cache, MemoryScoreCache):
+        yield lambda: setattr(cache, "lookup_s", 3600.0)
+        return
+    assert isinstance(cache, RedisScoreCache)
+    if isinstance(cache._client, FakeAsyncRedis):
+        client = cache._client
+        yield lambda: monkeypatch.setattr(client, "get", for_ever)
+        return
+    server: ValkeyServer = request.getfixturevalue("valkey")
+    yield server.freeze
+    server.thaw()
 
 
 def key(name: str = "a", count: int = 3) -> SlateKey:
@@ -129,6 +152,26 @@ async def test_a_cancelled_lookup_disturbs_no_other(cache):
 
     for i, name in enumerate(names):
         np.testing.assert_array_equal((await cache.get(key(name))).scores, scores(seed=i))
+
+
+async def test_a_lookup_ends_when_its_caller_can_wait_no_longer(cache, stall, clock):
+    await cache.put(key(), scores(), computed_s=0.0)
+    stall()
+    began = time.monotonic(), clock.now()
+
+    lookup = await cache.get(key(), timeout_s=0.05)
+
+    took_s = time.monotonic() - began[0] + clock.now() - began[1]
+    assert (lookup.outcome, lookup.scores, lookup.age_s) == ("error", None, None)
+    assert 0.04 < took_s < SETTINGS.timeout_s / 2
+    counters = cache.status().counters
+    assert (counters.errors, counters.timeouts, counters.misses) == (1, 1, 0)
+
+
+async def test_a_caller_with_time_enough_is_answered(cache):
+    await cache.put(key(), scores(), computed_s=0.0)
+
+    assert (await cache.get(key(), timeout_s=10.0)).outcome == "hit"
 
 
 async def test_the_status_tells_what_happened(cache):
