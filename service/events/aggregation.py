@@ -46,6 +46,8 @@ ADOPT_AFTER_S = 10.0
 FORGET_AFTER_S = 3600.0
 """A consumer that is silent for so long, with nothing pending, is forgotten."""
 RETRY_S = 0.5
+STALLED_S = 30.0
+"""A step that takes longer hangs: its calls have time-outs of seconds."""
 
 _EVENT: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
 _log = logging.getLogger(__name__)
@@ -92,9 +94,20 @@ class Aggregator:
         self._apply_script = client.register_script(scripts.APPLY)
         self._tidy_script = client.register_script(scripts.TIDY)
         self._has_unfinished = True
-        self._is_failing = False
+        self._last_error: str | None = None
+        self._stepped_at = clock.now()
         self._stopping = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing is added up now; None while all is well."""
+        if self._last_error is not None:
+            return self._last_error
+        if self._worker is not None and self._worker.done():
+            return "the aggregator has ended"
+        silent_s = self._clock.now() - self._stepped_at
+        return f"no step for {silent_s:.0f} s" if silent_s > STALLED_S else None
 
     async def start(self) -> None:
         """Begin to aggregate; a server that is away is waited for."""
@@ -110,9 +123,10 @@ class Aggregator:
         while not self._stopping.is_set():
             try:
                 await self._step()
-                self._is_failing = False
+                self._last_error = None
             except (RedisError, OSError) as failure:
                 await self._recover(failure)
+            self._stepped_at = self._clock.now()
 
     async def _step(self) -> None:
         if self._clock.now() >= self._tidy_at:
@@ -133,9 +147,9 @@ class Aggregator:
                 await self._create_group()
                 return
         self.counts.failures += 1
-        if not self._is_failing:  # once, not twice a second while it lasts
+        if self._last_error is None:  # once, not twice a second while it lasts
             _log.warning("events are not added up: %s", failure)
-        self._is_failing = True
+        self._last_error = str(failure) or type(failure).__name__
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), RETRY_S)
 

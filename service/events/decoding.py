@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Raw, Struct
 
-from service.errors import InvalidRequest, MalformedBody
+from service.errors import InvalidRequest, MalformedBody, split_place
 from service.messages import EventResult, FeedbackEvent
 
 
@@ -68,8 +68,8 @@ def _event(element: bytes, path: str) -> FeedbackEvent | EventResult:
     try:
         event = _EVENT.decode(element)
     except msgspec.ValidationError as error:
-        message, _, within = str(error).partition(" - at `")
-        return _rejected(element, path + within.rstrip("`").removeprefix("$"), message)
+        message, within = split_place(error)
+        return _rejected(element, path + within.removeprefix("$"), message)
     except msgspec.DecodeError as error:
         return _rejected(element, path, str(error))
     try:

@@ -13,7 +13,13 @@ from service.events.event_log import EventLog
 from service.events.names import slate_member
 from service.events.slates import SlateIds
 from service.events.stream import Fate
-from service.events.tokens import Claims, ExposureTokens, TokenRejected
+from service.events.tokens import (
+    Claims,
+    ExposureTokens,
+    TokenRejected,
+    digested_items,
+    items_digest,
+)
 from service.messages import EventResult, EventsReply, FeedbackEvent
 from service.settings import EventSettings
 
@@ -21,6 +27,17 @@ MAX_AHEAD_S = 86_400.0
 """How far in the future a timestamp may lie. Clocks of phones are wrong by hours (a zone
 set wrongly) far more often than by days; an event of next month would stand ahead of all
 others in every analysis by time until then."""
+
+
+MAX_BEHIND_S = 86_400.0
+"""How long before its slate an event may say that it happened, for the same reason."""
+
+
+class _Proven(Struct, frozen=True):
+    """A token that was verified, and the items it allows."""
+
+    claims: Claims
+    items: frozenset[str]
 
 
 class EventCounts(Struct):
@@ -77,14 +94,14 @@ class EventIntake:
     def _check(self, events: Sequence[FeedbackEvent | EventResult]) -> list[Entry | EventResult]:
         now = self._clock.wall()
         # A slate's token comes again with each of its impressions.
-        proven: dict[str, Claims] = {}
+        proven: dict[str, _Proven] = {}
         return [
             event if isinstance(event, EventResult) else self._check_one(event, now, proven)
             for event in events
         ]
 
     def _check_one(
-        self, event: FeedbackEvent, now: float, proven: dict[str, Claims]
+        self, event: FeedbackEvent, now: float, proven: dict[str, _Proven]
     ) -> Entry | EventResult:
         at = unix_seconds(event.timestamp)
         if at > now + MAX_AHEAD_S:
@@ -93,25 +110,21 @@ class EventIntake:
             )
         if event.exposure is None:
             return self._without_token(event, at)
-        claims = proven.get(event.exposure)
-        if claims is None:
+        token = proven.get(event.exposure)
+        if token is None:
             try:
                 claims = self._tokens.verify(event.exposure, now)
             except TokenRejected as why:
                 return _rejected(event, why.code, str(why))
-            proven[event.exposure] = claims
-        if claims.slate_id != event.slate_id:
-            return _rejected(
-                event,
-                "token_foreign_slate",
-                f"the exposure token belongs to slate {claims.slate_id}",
-            )
+            token = proven[event.exposure] = _Proven(claims, digested_items(claims.items))
+        if (refusal := _refusal(event, token, at)) is not None:
+            return refusal
         return Entry(
             event_id=event.event_id,
             slate_id=event.slate_id,
             member=slate_member(event.type, event.item_id),
             counter="accepted",
-            event=_feedback(event, at, claims),
+            event=_feedback(event, at, token.claims),
         )
 
     def _without_token(self, event: FeedbackEvent, at: float) -> Entry:
@@ -150,6 +163,20 @@ _WHY = {
     Fate.EVENT_SEEN: "an event with this id was reported before",
     Fate.SLATE_SEEN: "this was reported for the same item of the slate, under another id",
 }
+
+
+def _refusal(event: FeedbackEvent, token: _Proven, at: float) -> EventResult | None:
+    """Why a genuine token does not speak for this event; None if it does."""
+    claims = token.claims
+    if claims.slate_id != event.slate_id:
+        why = f"the exposure token belongs to slate {claims.slate_id}"
+        return _rejected(event, "token_foreign_slate", why)
+    if items_digest([event.item_id]) not in token.items:
+        return _rejected(event, "item_not_in_slate", "the slate does not hold this item")
+    if at < claims.issued - MAX_BEHIND_S:
+        why = "the slate was made more than a day later"
+        return _rejected(event, "timestamp_before_slate", why)
+    return None
 
 
 def _rejected(event: FeedbackEvent, code: str, detail: str) -> EventResult:

@@ -22,6 +22,7 @@ from service.events.signing import sync_directory
 MAGIC = b"podium spool 1\n"
 FRAME = struct.Struct("<II")
 SUFFIX = ".spool"
+SET_ASIDE = ".damaged"
 SEGMENT_BYTES = 8 << 20
 """Then the next segment begins: a replay reads one at a time, and frees the disk one by one."""
 
@@ -74,6 +75,11 @@ def segment_sizes(directory: Path) -> dict[Path, int]:
     return sizes
 
 
+def set_aside_in(directory: Path) -> tuple[str, ...]:
+    """Names of the damaged segments that wait for a person, oldest first."""
+    return tuple(sorted(path.name for path in directory.glob(f"*{SET_ASIDE}")))
+
+
 def lock_first(paths: Iterable[Path]) -> "LockedSegment | None":
     """The first segment that nobody writes or replays, locked for the caller."""
     for path in paths:
@@ -105,7 +111,7 @@ class LockedSegment:
 
     def set_aside(self) -> None:
         """Keep what cannot be read for a person, where no replay finds it."""
-        self.path.rename(self.path.with_suffix(".damaged"))
+        self.path.rename(self.path.with_suffix(SET_ASIDE))
         self.release()
 
     def release(self) -> None:

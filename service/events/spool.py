@@ -24,6 +24,7 @@ from service.events.segments import (
     lock_first,
     make_writable,
     segment_sizes,
+    set_aside_in,
 )
 
 T = TypeVar("T")
@@ -60,6 +61,8 @@ class Spool:
         self, directory: Path, max_bytes: int, clock: Clock, segment_bytes: int = SEGMENT_BYTES
     ) -> None:
         self.counts = SpoolCounts()
+        self.damaged: tuple[str, ...] = ()
+        """Files set aside because a part could not be read, when last looked."""
         self._directory = directory
         self._writer = SegmentWriter(directory, max_bytes, clock, segment_bytes)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
@@ -75,6 +78,11 @@ class Spool:
         except OSError as error:
             return f"{self._directory} cannot be written: {error.strerror}"
         return None
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last append was lost."""
+        return self._is_failing
 
     @property
     def waiting_events(self) -> int:
@@ -99,7 +107,7 @@ class Spool:
 
     async def take(self) -> LockedSegment | None:
         """The oldest segment to replay: ours, or one of a process that died."""
-        segment, sizes = await self._on_thread(self._seal_and_lock)
+        segment, sizes, self.damaged = await self._on_thread(self._seal_and_lock)
         self.counts.waiting_bytes = sum(sizes.values())
         # Another process may have replayed what we had sealed.
         self._waiting_in = Counter({p: n for p, n in self._waiting_in.items() if p in sizes})
@@ -157,10 +165,10 @@ class Spool:
             else:
                 done.set_result(None)
 
-    def _seal_and_lock(self) -> tuple[LockedSegment | None, dict[Path, int]]:
+    def _seal_and_lock(self) -> tuple[LockedSegment | None, dict[Path, int], tuple[str, ...]]:
         self._writer.seal()
         sizes = segment_sizes(self._directory)
-        return lock_first(sizes), sizes
+        return lock_first(sizes), sizes, set_aside_in(self._directory)
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -17,7 +17,7 @@ from service.events.signing import SigningKeys
 from service.events.slates import SlateIds
 from service.events.spool import Spool
 from service.events.stream import EventStream
-from service.events.tokens import Claims, ExposureTokens
+from service.events.tokens import Claims, ExposureTokens, items_digest
 from service.messages import FeedbackEvent
 from service.settings import EventSettings, RedisSettings
 from service.stores.clients import events_client
@@ -27,6 +27,8 @@ from tests.support.valkey import ValkeyServer
 KEYS = SigningKeys({"k1": b"1" * 32}, "k1")
 WALL = FakeClock().wall()
 TTL_S = 3600
+ITEMS = ("i1", "i2", "i3")
+"""What every slate here holds."""
 
 
 @pytest.fixture
@@ -158,7 +160,11 @@ def token(tokens: ExposureTokens, arm):
 
     def make(slate_id: str, *arms: Arm) -> str:
         claims = Claims(
-            slate_id=slate_id, issued=int(WALL), expires=int(WALL) + TTL_S, arms=arms or (arm(),)
+            slate_id=slate_id,
+            issued=int(WALL),
+            expires=int(WALL) + TTL_S,
+            arms=arms or (arm(),),
+            items=items_digest(ITEMS),
         )
         return tokens.sign(claims)
 

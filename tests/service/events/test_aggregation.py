@@ -309,11 +309,30 @@ async def test_a_server_that_is_away_is_waited_for(server, client, running, day,
     async with running() as aggregator:
         await until(lambda: aggregator.counts.failures > 1)
         assert len(caplog.records) == 1
+        assert aggregator.problem is not None
         server.start()
         await append(client, *day(10))
         await until(lambda: nothing_is_left(client))
+        await until(lambda: aggregator.problem is None)
 
     assert await sums_of(client) == expected(day(10))
+
+
+async def test_an_aggregator_that_ends_for_a_reason_nobody_thought_of_is_seen(aggregator, until):
+    class Broken(Exception):
+        """Of no library that a server's answer can bring up."""
+
+    async def step():
+        raise Broken
+
+    broken = aggregator()
+    broken._step = step
+    assert broken.problem is None
+    await broken.start()
+    await until(lambda: broken.problem == "the aggregator has ended")
+
+    with pytest.raises(Broken):
+        await broken.stop()
 
 
 async def test_a_group_that_is_gone_is_made_again(client, running, day, until):

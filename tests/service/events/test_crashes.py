@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from datetime import UTC, datetime
 from itertools import count
 
 import msgspec
@@ -22,7 +23,7 @@ from service.events.names import COUNTS, GROUP, STREAM, statistics_key
 from service.events.spool import Spool
 from service.events.statistics import ReadStatistics
 from service.events.stream import EventStream
-from service.events.tokens import Claims, ExposureTokens
+from service.events.tokens import Claims, ExposureTokens, items_digest
 
 CLOCK = SystemClock()
 
@@ -46,8 +47,18 @@ class Shop:
                 self._sink.record(shown)
                 self.sums.update({**increments(shown, arm), "users": 1})
                 now = int(CLOCK.wall())
-                claims = Claims(slate_id=slate_id, issued=now, expires=now + 3600, arms=(arm,))
-                clicks.append((arm, self._event(slate_id=slate_id, exposure=tokens.sign(claims))))
+                claims = Claims(
+                    slate_id=slate_id,
+                    issued=now,
+                    expires=now + 3600,
+                    arms=(arm,),
+                    items=items_digest(["i1"]),
+                )
+                shown_at = datetime.fromtimestamp(now, UTC).isoformat()
+                click = self._event(
+                    slate_id=slate_id, exposure=tokens.sign(claims), timestamp=shown_at
+                )
+                clicks.append((arm, click))
             reply = await self._intake.accept([click for _, click in clicks])
             for (arm, click), result in zip(clicks, reply.results, strict=True):
                 assert (result.status, result.event_id) == ("accepted", click.event_id)
@@ -120,7 +131,7 @@ from service.events.signing import SigningKeys
 from service.events.slates import SlateIds
 from service.events.spool import Spool
 from service.events.stream import EventStream
-from service.events.tokens import Claims, ExposureTokens
+from service.events.tokens import ExposureTokens
 from service.messages import FeedbackEvent
 from service.settings import EventSettings, RedisSettings
 from service.stores.clients import events_client

@@ -93,7 +93,7 @@ async def test_a_forged_token_is_rejected_and_the_other_events_go_on(
     intake, client, event, slates, clock, make_token, code, until
 ):
     slate_id = slates.new(clock.wall())
-    claims = Claims(slate_id=slate_id, issued=0, expires=2**40, arms=())
+    claims = Claims(slate_id=slate_id, issued=0, expires=2**40, arms=(), items="")
     forged = event(slate_id=slate_id, exposure=make_token(claims))
     reply = await intake.accept([event(), forged, event()])
 
@@ -143,7 +143,7 @@ async def test_a_timestamp_may_be_a_little_ahead_but_not_a_day(intake, event, cl
             event(timestamp="2025-06-15T15:06:40Z"),
             event(timestamp="2025-06-15T15:06:40.001Z"),
             event(timestamp="9999-12-31T23:59:59-14:00"),
-            event(timestamp="0001-01-01T00:00:00+14:00"),
+            event(timestamp="0001-01-01T00:00:00+14:00", exposure=None),
         ]
     )
 
@@ -258,3 +258,20 @@ async def test_a_thousand_events_are_one_call_to_the_server(intake, client, even
 
     assert statuses(reply) == ["accepted"] * 1000
     assert calls <= 2  # the first finds that the script is not there yet
+
+
+async def test_what_the_slate_does_not_hold_cannot_be_seen_or_clicked_on_it(intake, event):
+    reply = await intake.accept([event(item_id="i3"), event(item_id="made up")])
+
+    assert statuses(reply) == ["accepted", "rejected"]
+    assert reply.results[1].code == "item_not_in_slate"
+
+
+async def test_an_event_cannot_be_much_older_than_its_slate(intake, event):
+    hours_before = "2025-06-15T09:06:40Z"  # a zone set wrongly
+    reply = await intake.accept(
+        [event(timestamp=hours_before), event(timestamp="2020-01-01T00:00:00Z")]
+    )
+
+    assert statuses(reply) == ["accepted", "rejected"]
+    assert reply.results[1].code == "timestamp_before_slate"

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from experiments.events import Arm, unit_digest
 from service.events.signing import SigningKeys
-from service.events.tokens import Claims, ExposureTokens, TokenRejected
+from service.events.tokens import (
+    Claims,
+    ExposureTokens,
+    TokenRejected,
+    digested_items,
+    items_digest,
+)
 
 NOW = 1_750_000_000
 OLD, NEW = b"o" * 32, b"n" * 40
@@ -20,6 +26,7 @@ CLAIMS = Claims(
     issued=NOW,
     expires=NOW + 60,
     arms=(Arm("rollout", 3, "fp16", unit_digest("u42")), Arm("höhe", 1, "b", unit_digest("s7"))),
+    items=items_digest(["i1", "ï2"]),
 )
 TOKEN = TOKENS.sign(CLAIMS)
 TEXT = string.ascii_letters + string.digits + "-_.+/= \nü\x00"
@@ -45,6 +52,7 @@ def test_a_token_has_the_documented_form_and_no_user_id():
         "i": NOW,
         "e": NOW + 60,
         "a": [["rollout", 3, "fp16", unit_digest("u42")], ["höhe", 1, "b", unit_digest("s7")]],
+        "k": items_digest(["i1", "ï2"]),
     }
 
 
@@ -70,7 +78,7 @@ def test_the_same_key_id_with_another_key_is_a_forgery():
 
 
 def test_a_signature_cannot_be_put_under_other_claims():
-    other = TOKENS.sign(Claims(slate_id="s2", issued=NOW, expires=NOW + 60, arms=()))
+    other = TOKENS.sign(Claims(slate_id="s2", issued=NOW, expires=NOW + 60, arms=(), items=""))
     moved = f"{TOKEN.rpartition('.')[0]}.{other.rpartition('.')[2]}"
 
     assert code_of(moved) == "token_forged"
@@ -140,7 +148,8 @@ def test_claims_that_are_no_base64_are_refused():
 
 
 def test_fields_of_a_later_release_do_not_disturb():
-    payload = {"s": "s1", "i": NOW, "e": NOW + 60, "a": [["x", 1, "b", "00", 0.5]], "later": 1}
+    payload = {"s": "s1", "i": NOW, "e": NOW + 60, "k": "", "later": 1}
+    payload["a"] = [["x", 1, "b", "00", 0.5]]
     text = base64.urlsafe_b64encode(json.dumps(payload).encode()).rstrip(b"=").decode()
 
     assert TOKENS.verify(sign_text(f"v1.new.{text}"), NOW).arms == (Arm("x", 1, "b", "00"),)
@@ -151,3 +160,14 @@ def sign_text(signed: str) -> str:
 
     signature = hmac.digest(NEW, signed.encode(), "sha256")
     return f"{signed}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
+def test_a_token_knows_the_items_of_its_slate_and_no_others():
+    held = digested_items(items_digest(["i1", "ï2", "x" * 256]))
+
+    assert len(held) == 3
+    for item in ("i1", "ï2", "x" * 256):
+        assert items_digest([item]) in held
+    for stranger in ("i2", "I1", "i1 ", ""):
+        assert items_digest([stranger]) not in held
+    assert digested_items("") == frozenset()
