@@ -40,7 +40,8 @@ class Exposure(Struct, frozen=True, kw_only=True, array_like=True, tag="exposure
     candidates: int
     cache_hits: int
     cache_misses: int
-    """Candidates that the cache was asked for and did not know; a bypass asks for none."""
+    """Candidates that the cache was asked for and said not to know. A bypass counts none: the
+    cache was not asked, or gave no answer."""
     cache_result: CacheResult
     engine: str
     """What scored, as the reply names it."""

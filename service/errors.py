@@ -1,5 +1,6 @@
 """Every failure a caller can see: status, stable code, and facts as fields."""
 
+import re
 from typing import ClassVar
 
 
@@ -13,6 +14,7 @@ class RankingError(Exception):
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"
     retryable: ClassVar[bool] = False
+    """Whether the same request may well succeed a moment later."""
     retry_after_s: float | None = None
     path: str | None = None
     """JSON path of the offending value, such as ``$.candidates[3].id``."""
@@ -36,6 +38,18 @@ class InvalidRequest(RankingError):
     def __init__(self, message: str, path: str | None = None) -> None:
         self.path = path
         super().__init__(message)
+
+
+_PLACED = re.compile(r"(.*) - at `(key` in `)?(\$[^`]*)`", re.DOTALL)
+
+
+def split_place(error: Exception) -> tuple[str, str]:
+    """What msgspec found wrong, and the JSON path of it; ``$`` where it names none."""
+    said = _PLACED.fullmatch(str(error))
+    if said is None:
+        return str(error), "$"
+    message, of_key, path = said.groups()
+    return (f"a name: {message}" if of_key else message), path
 
 
 class Unauthorised(RankingError):
@@ -89,6 +103,17 @@ class UnknownExperiment(RankingError):
         self.key = key
         names = ", ".join(sorted(known)) or "none"
         super().__init__(f"there is no experiment {key!r}; the configured ones: {names}")
+
+
+class ClientGone(RankingError):
+    """The client hung up in the middle of its request; nobody reads this answer."""
+
+    status = 499
+    code = "client_gone"
+    title = "The client hung up"
+
+    def __init__(self) -> None:
+        super().__init__("the connection closed before the request was complete")
 
 
 class BodyTooLarge(RankingError):

@@ -47,7 +47,7 @@ class RequestRows(Struct, frozen=True, kw_only=True):
 
 
 class FeatureSource(Protocol):
-    """Where model inputs come from."""
+    """Where model inputs come from. Neither blocks nor does I/O."""
 
     def encode(self, request: RankRequest) -> RequestRows:
         """Look up and encode; cheap, so it comes before the cache.
@@ -59,6 +59,10 @@ class FeatureSource(Protocol):
 
     def batch(self, rows: RequestRows) -> FeatureBatch:
         """One model input row per candidate, in order."""
+        ...
+
+    def position(self, item_id: str) -> int:
+        """Where the catalogue holds the item, or -1."""
         ...
 
 
@@ -101,7 +105,6 @@ class BundleFeatures:
         return out
 
     def position(self, item_id: str) -> int:
-        """Where the catalogue holds the item, or -1."""
         return self._item_at.get(item_id, UNKNOWN_ITEM)
 
     def _user(self, request: RankRequest) -> FeatureBatch:

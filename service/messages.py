@@ -1,6 +1,6 @@
 """Every value that crosses a border of the service."""
 
-from typing import Annotated, Literal, NewType
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -9,18 +9,23 @@ from experiments.definition import Experiment
 from ranking_models.manifest import DataSource, Quality
 from ranking_models.schema import FeatureValue
 
-UserId = NewType("UserId", str)
-ItemId = NewType("ItemId", str)
+MAX_TEXT = 256
 
-Text = Annotated[str, Meta(min_length=1, max_length=256)]
+Text = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 Features = dict[Name, FeatureValue]
+Decisions = dict[Name, Text]
+"""Experiment key to variant."""
 
 Priority = Literal["high", "normal", "low"]
 CacheResult = Literal["hit", "partial", "miss", "stale", "bypass"]
 Degraded = Literal["fallback_engine", "stale", "popularity"]
 
 MAX_CANDIDATES = 1000
+
+SlateLength = Annotated[int, Meta(ge=1, le=MAX_CANDIDATES)]
+TimeoutMs = Annotated[int, Meta(ge=1, le=10_000)]
+"""Milliseconds, counted from arrival; late answers are not worth computing."""
 
 
 class UserRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,22 +56,26 @@ class RankRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """``surface`` and every context feature of a loaded model; other names are refused."""
     anchor_item: Text | None = None
     """Ranking beside this item."""
-    k: Annotated[int, Meta(ge=1, le=MAX_CANDIDATES)] = 20
-    timeout_ms: Annotated[int, Meta(ge=1, le=10_000)] = 50
-    """Milliseconds, counted from arrival; late answers are not worth computing."""
+    k: SlateLength = 20
+    timeout_ms: TimeoutMs = 50
     priority: Priority = "normal"
     explain: bool = False
     """Add how the slate came about: the batch, and the model inputs of its items."""
-    force: dict[Name, Text] = {}
-    """Experiment key to variant: a QA override, never counted in the analysis."""
-    external: dict[Name, Text] = {}
-    """Experiment key to variant: a decision that another system has taken."""
+    force: Decisions = {}
+    """QA overrides, never counted in the analysis."""
+    external: Decisions = {}
+    """What another system has decided."""
 
     def __post_init__(self) -> None:
         ids = self.candidate_ids()
         if len(set(ids)) != len(ids):
-            twice = next(item for at, item in enumerate(ids) if item in ids[:at])
-            raise ValueError(f"candidates must be distinct, {twice!r} is there twice")
+            first = {item: at for at, item in reversed([*enumerate(ids)])}
+            twice = next(at for at, item in enumerate(ids) if first[item] < at)
+            # In msgspec's own words for the place; it knows none for a whole request.
+            raise ValueError(
+                f"candidates must be distinct, {ids[twice]!r} is there twice"
+                f" - at `$.candidates[{twice}]`"
+            )
 
     def candidate_ids(self) -> list[str]:
         return [c if isinstance(c, str) else c.id for c in self.candidates]
@@ -77,6 +86,8 @@ class RankedItem(Struct, frozen=True):
 
     id: str
     score: float
+    """Click probability where an engine scored. On a slate by popularity (see ``model``) it
+    orders the items and is no probability: 1 for the most popular of all, 0 for an unknown."""
     rank: int
 
 
@@ -102,6 +113,7 @@ class CacheReport(Struct, frozen=True, kw_only=True):
     """How much of the answer came from the cache, in candidates."""
 
     result: CacheResult
+    """bypass: the cache was not asked, or gave no answer; then nothing is a hit or a miss."""
     hits: int
     misses: int
     age_ms: int | None = None
@@ -162,6 +174,9 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str
     path: str | None = None
     request_id: str | None = None
+    """The caller's, once the request was understood."""
+    retryable: bool = False
+    """The same request may well succeed a moment later."""
     retry_after_s: float | None = None
 
 

@@ -1,6 +1,6 @@
 """The straight line: one ranking request, from question to ordered slate."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -9,15 +9,15 @@ from experiments.assignment import Units
 from experiments.events import Arm, Exposure, arms
 from service.clock import Clock
 from service.deployments import Deployment
-from service.errors import DeadlinePassed, EnginesFailed, NoCandidates, UnknownItem
+from service.errors import NoCandidates, UnknownItem
 from service.events.exposures import ExposureSink
 from service.events.slates import SlateIds
-from service.events.tokens import Claims, ExposureTokens
+from service.events.tokens import Claims, ExposureTokens, items_digest
 from service.feature_names import SURFACE, FeatureNames
 from service.features import RequestRows, named_inputs
-from service.messages import Explanation, RankReply, RankRequest, Timing
+from service.messages import Explanation, RankedItem, RankReply, RankRequest, Timing
 from service.routing import Routed, Router
-from service.scoring import Fresh, SlateScorer, SlateScores, by_popularity
+from service.scoring import Fresh, SlateScorer, SlateScores
 from service.slate import best
 from service.telemetry import Ranking, Telemetry, names
 
@@ -110,7 +110,7 @@ class Ranker:
                 units, surface, force=request.force, external=request.external
             )
         self._telemetry.metrics.external_ignored(len(routed.external_ignored))
-        ranking.routed(surface, routed.references())
+        ranking.routed(surface, routed.references(), routed.serving())
         return routed
 
     async def _answer(
@@ -119,13 +119,11 @@ class Ranker:
         deployment = self._deployments[routed.deployment]
         rows = deployment.features.encode(request)
         deadline = arrived + request.timeout_ms / 1000
-        try:
-            scored = await self._scorer.scores(request, deployment, rows, deadline)
-        except (DeadlinePassed, EnginesFailed) as failure:
+        scored = await self._scorer.scores(request, deployment, rows, deadline)
+        if scored.failure is not None:
             if not self._allow_degraded:
-                raise
-            ranking.fell_back(failure)
-            scored = by_popularity(deployment, rows, degraded="popularity")
+                raise scored.failure
+            ranking.fell_back(scored.failure)
         counted = arms(routed.assignments)
         reply = self._reply(request, routed, counted, rows, scored, arrived)
         if request.explain:
@@ -152,7 +150,7 @@ class Ranker:
             items=items,
             model=scored.model,
             experiments=routed.references(),
-            exposure=self._token(counted, slate_id),
+            exposure=self._token(counted, slate_id, items),
             cache=scored.cache,
             degraded=scored.degraded,
             timing_ms=Timing(
@@ -163,13 +161,21 @@ class Ranker:
             ),
         )
 
-    def _token(self, counted: tuple[Arm, ...], slate_id: str) -> str | None:
+    def _token(
+        self, counted: tuple[Arm, ...], slate_id: str, items: Sequence[RankedItem]
+    ) -> str | None:
         if not counted:
             return None
         issued = int(self._clock.wall())
         expires = issued + int(self._token_ttl_s)
         return self._tokens.sign(
-            Claims(slate_id=slate_id, issued=issued, expires=expires, arms=counted)
+            Claims(
+                slate_id=slate_id,
+                issued=issued,
+                expires=expires,
+                arms=counted,
+                items=items_digest(item.id for item in items),
+            )
         )
 
     def _exposure(
@@ -204,7 +210,7 @@ def _beside(deployment: Deployment, anchor: str) -> tuple[str, ...]:
 def _explained(
     reply: RankReply, deployment: Deployment, rows: RequestRows, scored: SlateScores
 ) -> RankReply:
-    batch = deployment.features.batch(rows)
+    batch = deployment.features.batch(rows) if scored.inputs is None else scored.inputs
     row_of = {item: row for row, item in enumerate(rows.item_ids)}
     schema = deployment.bundle.schema
     inputs = {item.id: named_inputs(schema, batch, row_of[item.id]) for item in reply.items}

@@ -1,6 +1,6 @@
 """Which deployment serves a request: its surface's own, or an experiment's choice."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
@@ -23,15 +23,22 @@ class Routed(Struct, frozen=True, kw_only=True):
 
     def references(self) -> tuple[ExperimentRef, ...]:
         """The decisions as the reply tells them."""
-        return tuple(
-            ExperimentRef(key=a.key, phase=a.phase, variant=a.variant, reason=a.reason)
-            for a in self.assignments
-        )
+        return _references(self.assignments)
 
-    @property
-    def variants(self) -> tuple[str, ...]:
-        """``experiment:variant`` of every variant that serves this request."""
-        return tuple(f"{a.key}:{a.variant}" for a in self.assignments if a.picked)
+    def serving(self) -> tuple[ExperimentRef, ...]:
+        """Those of the decisions that picked a variant, the one that decides the deployment first.
+
+        The others only kept the unit out: it is served as if they were not there.
+        """
+        picked = [a for a in self.assignments if a.picked]
+        return _references(sorted(picked, key=lambda a: a.deployment is None))
+
+
+def _references(assignments: Iterable[Assignment]) -> tuple[ExperimentRef, ...]:
+    return tuple(
+        ExperimentRef(key=a.key, phase=a.phase, variant=a.variant, reason=a.reason)
+        for a in assignments
+    )
 
 
 class Router:

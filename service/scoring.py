@@ -1,13 +1,13 @@
 """Scores for one slate: from the cache, else from the engines; or by popularity."""
 
-import asyncio
 from collections.abc import Mapping
 
+import msgspec
 from msgspec import Struct
 
-from ranking_models.schema import FeatureValue, Float32
-from service.batching.records import ScoredRows
-from service.cache import CacheLookup, ScoreCache, SlateKey
+from ranking_models.schema import FeatureBatch, FeatureValue, Float32
+from service.batching.records import ScoredRows, ScoredTooLate
+from service.cache import CacheLookup, SlateKey
 from service.clock import Clock
 from service.deployments import Deployment
 from service.errors import DeadlineExpired, DeadlinePassed, EngineFailed, EnginesFailed
@@ -34,17 +34,24 @@ class SlateScores(Struct, frozen=True, kw_only=True):
     model: ModelRef
     cache: CacheReport = BYPASS
     degraded: Degraded | None = None
+    failure: DeadlinePassed | EnginesFailed | None = None
+    """Why it is popularity that ranks, where an engine should have."""
     cache_s: float = 0.0
+    inputs: FeatureBatch | None = None
+    """What the engines were asked; None where none was."""
     batch: ScoredRows | None = None
-    """None when no engine ran."""
+    """None when no engine's scores are among these."""
     fresh: Fresh | None = None
 
 
-class _LookedUp(Struct, frozen=True):
-    key: SlateKey
-    lookup: CacheLookup | None
-    """None when the deadline came first."""
-    took_s: float
+class _Asked(Struct, frozen=True, kw_only=True):
+    """What the cache said."""
+
+    report: CacheReport = BYPASS
+    scores: Float32 | None = None
+    took_s: float = 0.0
+    key: SlateKey | None = None
+    """Where it wants computed scores; None if it has them, or wants none."""
 
 
 class SlateScorer:
@@ -59,91 +66,111 @@ class SlateScorer:
     ) -> SlateScores:
         """Score every candidate of a request before its deadline.
 
+        What is admitted and yet not scored in time is ordered by popularity,
+        and `SlateScores.failure` says why.
+
         Raises:
             QueueFull, DeadlineUnreachable: refused at the door.
-            DeadlinePassed: admitted, but not scored in time.
-            EnginesFailed: no engine of the deployment could score.
         """
         if deployment.batcher is None:
-            return by_popularity(deployment, rows)
-        known = None
-        if deployment.cache is not None:
-            known = await self._look_up(request, deployment, deployment.cache, rows, deadline)
-            if known.lookup is not None and known.lookup.scores is not None:
-                return _cached(deployment, known.lookup, known.lookup.scores, known.took_s)
+            return _by_popularity(deployment, rows)
+        asked = await self._ask_cache(request, deployment, rows, deadline)
+        if asked.scores is not None:
+            return _cached(deployment, asked, asked.scores)
+        inputs = deployment.features.batch(rows)
         try:
             done = await deployment.batcher.score(
-                deployment.features.batch(rows),
+                inputs,
                 deadline=deadline,
                 priority=request.priority,
                 context=self._telemetry.sampled_request(),
             )
-        except DeadlineExpired:
-            raise DeadlinePassed(request.timeout_ms) from None
-        except EngineFailed as failure:
-            raise EnginesFailed(deployment.name) from failure
-        return _computed(deployment, done, known)
+        except (DeadlineExpired, EngineFailed) as why:
+            return _degraded(request, deployment, rows, asked, inputs, why)
+        return _computed(deployment, asked, inputs, done)
 
-    async def _look_up(
-        self,
-        request: RankRequest,
-        deployment: Deployment,
-        cache: ScoreCache,
-        rows: RequestRows,
-        deadline: float,
-    ) -> _LookedUp:
+    async def _ask_cache(
+        self, request: RankRequest, deployment: Deployment, rows: RequestRows, deadline: float
+    ) -> _Asked:
+        cache = deployment.cache
+        if cache is None:
+            return _Asked()
         key = deployment.key(rows, _overrides(request), cache.epoch)
         started = self._clock.now()
-        lookup = None
-        try:
-            async with asyncio.timeout(max(0.0, deadline - started)):
-                lookup = await cache.get(key)
-        except TimeoutError:
-            pass  # the batcher is told the same deadline, and says so
-        return _LookedUp(key, lookup, self._clock.now() - started)
+        # The other half is for the engines, should the cache hang.
+        lookup = await cache.get(key, timeout_s=max(0.0, deadline - started) / 2)
+        return _answer(lookup, key, self._clock.now() - started)
 
 
-def by_popularity(
-    deployment: Deployment, rows: RequestRows, *, degraded: Degraded | None = None
-) -> SlateScores:
-    """The scores that need no engine."""
+def _answer(lookup: CacheLookup, key: SlateKey, took_s: float) -> _Asked:
+    if lookup.scores is not None:
+        age_ms = round(1000 * (lookup.age_s or 0.0))
+        report = CacheReport(result="hit", hits=key.count, misses=0, age_ms=age_ms)
+        return _Asked(report=report, scores=lookup.scores, took_s=took_s)
+    if lookup.outcome == "miss":
+        report = CacheReport(result="miss", hits=0, misses=key.count)
+        return _Asked(report=report, took_s=took_s, key=key)
+    # A cache that did not answer has not missed: in every experiment's hit rate an outage
+    # would otherwise pass for a cold cache.
+    return _Asked(took_s=took_s, key=None if lookup.outcome == "open" else key)
+
+
+def _cached(deployment: Deployment, asked: _Asked, scores: Float32) -> SlateScores:
     return SlateScores(
-        scores=deployment.popularity.scores(rows.items),
-        model=deployment.popularity_model,
-        degraded=degraded,
+        scores=scores, model=deployment.model, cache=asked.report, cache_s=asked.took_s
     )
 
 
-def _cached(
-    deployment: Deployment, lookup: CacheLookup, scores: Float32, took_s: float
+def _computed(
+    deployment: Deployment, asked: _Asked, inputs: FeatureBatch, done: ScoredRows
 ) -> SlateScores:
-    age_ms = round(1000 * (lookup.age_s or 0.0))
-    return SlateScores(
-        scores=scores,
-        model=deployment.model,
-        cache=CacheReport(result="hit", hits=len(scores), misses=0, age_ms=age_ms),
-        cache_s=took_s,
-    )
-
-
-def _computed(deployment: Deployment, done: ScoredRows, known: _LookedUp | None) -> SlateScores:
-    fresh = None
-    # Only the deployment's own engine writes: a fallback's scores are never stored.
-    if known is not None and not done.fallback:
-        fresh = Fresh(key=known.key, scores=done.scores, computed_s=done.engine_s)
     return SlateScores(
         scores=done.scores,
         model=deployment.served_by(done.engine),
-        cache=BYPASS if known is None else _miss(len(done.scores)),
+        cache=asked.report,
         degraded="fallback_engine" if done.fallback else None,
-        cache_s=known.took_s if known else 0.0,
+        cache_s=asked.took_s,
+        inputs=inputs,
         batch=done,
-        fresh=fresh,
+        fresh=_fresh(asked, done),
     )
 
 
-def _miss(candidates: int) -> CacheReport:
-    return CacheReport(result="miss", hits=0, misses=candidates)
+def _degraded(
+    request: RankRequest,
+    deployment: Deployment,
+    rows: RequestRows,
+    asked: _Asked,
+    inputs: FeatureBatch,
+    why: DeadlineExpired | EngineFailed,
+) -> SlateScores:
+    late = isinstance(why, DeadlineExpired)
+    return msgspec.structs.replace(
+        _by_popularity(deployment, rows),
+        # The cache was asked all the same: a slow variant's hit rate must not profit from the
+        # slates that it could not compute in time.
+        cache=asked.report,
+        cache_s=asked.took_s,
+        degraded="popularity",
+        failure=DeadlinePassed(request.timeout_ms) if late else EnginesFailed(deployment.name),
+        inputs=inputs,
+        # Too late for this caller, but in time for the next one who asks the same.
+        fresh=_fresh(asked, why.scored) if isinstance(why, ScoredTooLate) else None,
+    )
+
+
+def _by_popularity(deployment: Deployment, rows: RequestRows) -> SlateScores:
+    """The scores that need no engine."""
+    return SlateScores(
+        scores=deployment.popularity.scores(rows.items), model=deployment.popularity_model
+    )
+
+
+def _fresh(asked: _Asked, done: ScoredRows) -> Fresh | None:
+    # Only the deployment's own engine writes: a fallback's scores are never stored.
+    if asked.key is None or done.fallback:
+        return None
+    return Fresh(key=asked.key, scores=done.scores, computed_s=done.engine_s)
 
 
 def _overrides(request: RankRequest) -> dict[str, Mapping[str, FeatureValue]]:

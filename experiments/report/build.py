@@ -28,7 +28,11 @@ _NOTHING = VariantStatistics.from_fields({})
 
 
 def build_report(
-    experiment: Experiment, statistics: Mapping[str, VariantStatistics], *, as_of: float
+    experiment: Experiment,
+    statistics: Mapping[str, VariantStatistics],
+    *,
+    as_of: float,
+    backlog: int = 0,
 ) -> Report:
     """Analyse one phase, by intention to treat.
 
@@ -39,6 +43,7 @@ def build_report(
         experiment: The definition that the phase ran under.
         statistics: Variant name to sums; a variant without events may be absent.
         as_of: When the sums were read, in Unix seconds.
+        backlog: Events, of all experiments, that the sums do not hold yet.
     """
     sums = [statistics.get(variant.name, _NOTHING) for variant in experiment.variants]
     latencies = [_latency(own) for own in sums]
@@ -56,7 +61,12 @@ def build_report(
         as_of=datetime.fromtimestamp(int(as_of), UTC).isoformat().replace("+00:00", "Z"),
         confidence=CONFIDENCE,
         verdict=verdict_on(experiment, split, variants),
-        notes=notes_on(experiment, variants),
+        notes=notes_on(
+            experiment,
+            variants,
+            crossovers=sum(own.crossovers for own in sums),
+            backlog=backlog,
+        ),
         split=split,
         variants=variants,
     )

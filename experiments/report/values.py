@@ -47,7 +47,7 @@ class Cache(Struct, frozen=True, kw_only=True):
     """What the cache knew."""
 
     hit_rate: float | None
-    """Known candidates over candidates asked for; None if the cache was never asked."""
+    """Known candidates over candidates that the cache answered for; None if it never answered."""
     results: dict[str, int]
     """Slates by cache result."""
 

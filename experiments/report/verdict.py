@@ -14,6 +14,8 @@ _HIT_RATE_GAP = 0.05
 """Difference in cache hit rate from which end-to-end latencies mislead."""
 _HIT_RATE_SLATES = 100
 """Slates before which a hit rate is mostly chance."""
+_CROSSOVER_SHARE = 0.01
+"""Share of users in more than one variant that only a mistake in the set-up makes."""
 
 
 def verdict_on(experiment: Experiment, split: Split, variants: Sequence[VariantReport]) -> str:
@@ -29,10 +31,27 @@ def verdict_on(experiment: Experiment, split: Split, variants: Sequence[VariantR
     return f"{said[0].upper()}{said[1:]}."
 
 
-def notes_on(experiment: Experiment, variants: Sequence[VariantReport]) -> tuple[str, ...]:
-    """What a reader of the table must know besides."""
+def notes_on(
+    experiment: Experiment,
+    variants: Sequence[VariantReport],
+    *,
+    crossovers: int,
+    backlog: int,
+) -> tuple[str, ...]:
+    """What a reader of the table must know besides.
+
+    Args:
+        experiment: Its definition.
+        variants: Its figures, the control first.
+        crossovers: Units that came to a variant after another one of the phase.
+        backlog: Events that the figures do not hold yet.
+    """
     control, *treatments = variants
     notes = []
+    if backlog:
+        notes.append(_not_added_up(backlog))
+    if crossovers:
+        notes.append(_crossed_over(crossovers, sum(v.users for v in variants)))
     if experiment.state == "paused":
         notes.append("The experiment is paused: it assigns nobody, and the figures stand still.")
     if len(treatments) > 1:
@@ -110,6 +129,24 @@ def _latency(treatment: VariantReport) -> str:
 def _missing(control: VariantReport, treatment: VariantReport) -> str:
     reasons = [f"{v.name!r}: {v.ctr.missing}" for v in (control, treatment) if v.ctr.missing]
     return ", ".join(reasons)
+
+
+def _not_added_up(backlog: int) -> str:
+    events = "1 event is" if backlog == 1 else f"{backlog:,} events are"
+    return f"{events} not added up yet, of this experiment or others."
+
+
+def _crossed_over(crossovers: int, users: int) -> str:
+    # Who is in two variants is a user of both, so the sum counts each of them twice.
+    share = crossovers / max(1, users - crossovers)
+    were = "user was" if crossovers == 1 else "users were"
+    seen = f"{crossovers:,} {were} seen in more than one variant, {percent(share)} % of all"
+    if share < _CROSSOVER_SHARE:
+        return f"{seen}: few enough to leave the comparison alone."
+    return (
+        f"{seen}: this spoils the comparison. A change of shares needs a new phase, "
+        "and a decision of another system must stay the same."
+    )
 
 
 def _fewer_impressions(variant: VariantReport) -> str:

@@ -10,6 +10,9 @@ from litestar import Request
 from service.errors import Forbidden, Unauthorised
 from service.settings import AuthSettings, Scope
 
+FORWARDING = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+"""What proxies add to a request; one is enough."""
+
 
 class Access:
     """Checks the bearer key of a request against the settings."""
@@ -23,11 +26,11 @@ class Access:
         Raises:
             Unauthorised: keys are configured and the request carries none of them.
             Forbidden: its key lacks the scope; or, without keys, an ``admin``
-                request from another machine.
+                request from another machine or through a proxy.
         """
         if not self._keys:
             if scope == "admin" and not _from_loopback(request):
-                raise Forbidden("without API keys this is for loopback clients only")
+                raise Forbidden("without API keys this is for direct loopback clients only")
             return
         scopes = self._scopes(request.headers.get("authorization", ""))
         if scope not in scopes:
@@ -46,7 +49,9 @@ class Access:
 
 
 def _from_loopback(request: Request[Any, Any, Any]) -> bool:
-    if request.client is None:
+    # A proxy on this machine makes everybody loopback, and the loopback that a
+    # trusted one tells of may be its own machine's, or made up by its client.
+    if request.client is None or any(name in request.headers for name in FORWARDING):
         return False
     try:
         return ipaddress.ip_address(request.client.host).is_loopback

@@ -4,9 +4,17 @@ from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, InternalServerException
 
-from service.errors import BodyTooLarge, InvalidRequest, MalformedBody, UnsupportedMediaType
+from service.api.mappings import named_place
+from service.errors import (
+    BodyTooLarge,
+    ClientGone,
+    InvalidRequest,
+    MalformedBody,
+    UnsupportedMediaType,
+    split_place,
+)
 
 T = TypeVar("T")
 
@@ -22,6 +30,7 @@ async def read_body(
     Raises:
         UnsupportedMediaType: the content type is none of ``types``.
         BodyTooLarge: more than ``limit_bytes``; reading stops there.
+        ClientGone: the client hung up before the body was complete.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type not in types:
@@ -31,6 +40,9 @@ async def read_body(
     except HTTPException as error:
         if error.status_code == TOO_LARGE:
             raise BodyTooLarge(limit_bytes) from None
+        if isinstance(error, InternalServerException):
+            # The framework's way to say that the client hung up; no fault of ours.
+            raise ClientGone from None
         raise
 
 
@@ -44,8 +56,8 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `")
-        raise InvalidRequest(message, path.rstrip("`") or "$") from None
+        message, path = split_place(error)
+        raise InvalidRequest(message, named_place(body, path)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedBody(str(error)) from None
     except RecursionError:

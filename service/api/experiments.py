@@ -62,7 +62,11 @@ async def report(
     """Users, CTR and latency per variant with intervals, and the difference to control."""
     access.require(request, "read")
     found = find_experiment(source, key)
-    return build_report(found, await statistics.read(found), as_of=clock.wall())
+    # The backlog first: what is added up between the two reads is then told as
+    # missing and is there, and not the other way round.
+    backlog = await statistics.backlog()
+    sums = await statistics.read(found)
+    return build_report(found, sums, as_of=clock.wall(), backlog=backlog)
 
 
 def find_experiment(source: ExperimentSource, key: str) -> Experiment:

@@ -17,9 +17,13 @@ async def live() -> dict[str, str]:
 
 @get("/health/ready", operation_id="ready", summary="Can it take traffic", tags=["health"])
 async def ready(health: Given[Health]) -> Response[Readiness]:
-    """200 when every deployment can answer; degraded parts are named. 503 while draining."""
+    """200 when every deployment can answer, if need be by popularity; degraded parts are named.
+
+    503 while draining, and when a deployment has no engine that can score and
+    degraded answers are off.
+    """
     readiness = health.readiness()
-    return Response(readiness, status_code=503 if readiness.status == "draining" else 200)
+    return Response(readiness, status_code=200 if readiness.takes_traffic else 503)
 
 
 @get("/metrics", operation_id="metrics", summary="Prometheus metrics", tags=["health"])

@@ -11,18 +11,27 @@ from msgspec import Struct
 from ranking_models.schema import FeatureValue
 from service.api.access import Access
 from service.api.given import Given
+from service.api.openapi import PageOperation
 from service.clock import Clock
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, UnknownItem, split_place
 from service.feature_names import FeatureNames
-from service.messages import RankReply, RankRequest, Text, UserRef
+from service.messages import (
+    MAX_TEXT,
+    RankReply,
+    RankRequest,
+    SlateLength,
+    Text,
+    TimeoutMs,
+    UserRef,
+)
 from service.ranker import Ranker
 
 
 class PageQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The query of an item page besides its context."""
 
-    k: int = 20
-    timeout_ms: int = 50
+    k: SlateLength = 20
+    timeout_ms: TimeoutMs = 50
     user_id: Text | None = None
     session_id: Text | None = None
 
@@ -32,6 +41,7 @@ _OWN = frozenset(PageQuery.__struct_fields__)
 
 @get(
     "/v1/items/{item_id:str}/recommendations",
+    operation_class=PageOperation,
     operation_id="itemRecommendations",
     summary="Rank the precomputed candidates of an item",
     tags=["ranking"],
@@ -44,9 +54,16 @@ async def recommendations(
     access: Given[Access],
     clock: Given[Clock],
 ) -> Response[RankReply]:
-    """Takes k, timeout_ms, user_id, session_id and the context features as query parameters."""
+    """The best k of the candidates that the bundle holds for an item.
+
+    Each context feature of a loaded model, and ``surface``, is a query
+    parameter under its own name. An item whose id holds a ``/`` has no page:
+    a path cannot carry it, not as ``%2F`` either.
+    """
     arrived = clock.now()
     access.require(request, "rank")
+    if len(item_id) > MAX_TEXT:
+        raise UnknownItem(item_id)
     page = page_request(item_id, _single(request), feature_names)
     ranked = await ranker.item_page(page, arrived=arrived)
     return Response(ranked.reply, background=BackgroundTask(ranker.record, ranked))
@@ -64,21 +81,17 @@ def page_request(item_id: str, query: dict[str, str], names: FeatureNames) -> Ra
     }
     try:
         page = msgspec.convert(own, PageQuery, strict=False)
-        return msgspec.convert(
-            {
-                "candidates": [item_id],
-                "anchor_item": item_id,
-                "user": UserRef(id=page.user_id),
-                "session_id": page.session_id,
-                "context": context,
-                "k": page.k,
-                "timeout_ms": page.timeout_ms,
-            },
-            RankRequest,
-        )
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `")
-        raise InvalidRequest(message, path.rstrip("`") or "$") from None
+        raise InvalidRequest(*split_place(error)) from None
+    return RankRequest(
+        candidates=(item_id,),
+        anchor_item=item_id,
+        user=UserRef(id=page.user_id),
+        session_id=page.session_id,
+        context=context,
+        k=page.k,
+        timeout_ms=page.timeout_ms,
+    )
 
 
 def _single(request: Request[Any, Any, Any]) -> dict[str, str]:

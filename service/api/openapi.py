@@ -1,4 +1,4 @@
-"""The OpenAPI document: bodies are decoded by hand for speed, so declared by hand."""
+"""The OpenAPI document: bodies and queries are decoded by hand, so declared by hand."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,21 +8,34 @@ from litestar import Request
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import (
+    Components,
     OpenAPIMediaType,
     OpenAPIType,
     Operation,
+    Parameter,
     Reference,
     RequestBody,
     Schema,
+    SecurityScheme,
 )
 
-from service.messages import FeedbackEvent, Problem, RankRequest
+from service.messages import MAX_CANDIDATES, MAX_TEXT, FeedbackEvent, Problem, RankRequest
 
 _REFERENCE = "#/components/schemas/{name}"
+_TEXT = Schema(type=OpenAPIType.STRING, min_length=1, max_length=MAX_TEXT)
+_KEY = "bearer"
 
 
 def _reference(name: str) -> Reference:
     return Reference(ref=_REFERENCE.format(name=name))
+
+
+def _query(name: str, meaning: str, schema: Schema) -> Parameter:
+    return Parameter(name=name, param_in="query", description=meaning, schema=schema)
+
+
+def _integer(highest: int, *, default: int) -> Schema:
+    return Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=highest, default=default)
 
 
 def _body(schema: Schema | Reference, *media_types: str) -> RequestBody:
@@ -40,6 +53,25 @@ class RankOperation(Operation):
 
 
 @dataclass
+class PageOperation(Operation):
+    """An operation whose query is that of an item page.
+
+    Context features are left to the description: a list that is the same for
+    every set of bundles cannot name them.
+    """
+
+    def __post_init__(self) -> None:
+        most = MAX_CANDIDATES
+        self.parameters = [
+            *(self.parameters or ()),
+            _query("k", "Length of the slate.", _integer(most, default=20)),
+            _query("timeout_ms", "Milliseconds that this may take.", _integer(10_000, default=50)),
+            _query("user_id", "Whom the page is for; nobody known without it.", _TEXT),
+            _query("session_id", "The visit, for experiments that split by session.", _TEXT),
+        ]
+
+
+@dataclass
 class EventsOperation(Operation):
     """An operation that takes one event or many."""
 
@@ -53,28 +85,50 @@ class DocumentPlugin(JsonRenderPlugin):
     """The document with what the framework cannot see: decoded bodies, and problems."""
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        schemas = openapi_schema.setdefault("components", {}).setdefault("schemas", {})
-        _, ours = msgspec.json.schema_components(
-            [RankRequest, FeedbackEvent, Problem], ref_template=_REFERENCE
-        )
-        problem = {
-            "application/problem+json": {"schema": {"$ref": _REFERENCE.format(name="Problem")}}
-        }
-        for path in openapi_schema["paths"].values():
-            for operation in path.values():
-                operation["responses"]["default"] = {
-                    "description": "A problem (RFC 9457) with a stable code",
-                    "content": problem,
-                }
-        document = {**openapi_schema, "components": {"schemas": {**schemas, **ours}}}
-        return super().render(request, document)
+        return super().render(request, completed(openapi_schema))
+
+
+def completed(document: dict[str, Any]) -> dict[str, Any]:
+    """The framework's document with our schemas beside its own, and our problems for its."""
+    _, ours = msgspec.json.schema_components(
+        [RankRequest, FeedbackEvent, Problem], ref_template=_REFERENCE
+    )
+    components = document["components"]
+    return {
+        **document,
+        "paths": {
+            path: {method: _with_problems(operation) for method, operation in operations.items()}
+            for path, operations in document["paths"].items()
+        },
+        "components": {**components, "schemas": {**components["schemas"], **ours}},
+    }
+
+
+def _with_problems(operation: dict[str, Any]) -> dict[str, Any]:
+    """What fails is a problem, and not what the framework would have answered with."""
+    responses = {
+        status: response
+        for status, response in operation["responses"].items()
+        if not status.startswith("4")
+    }
+    responses["default"] = {
+        "description": "A problem (RFC 9457) with a stable code",
+        "content": {"application/problem+json": {"schema": _reference("Problem").to_schema()}},
+    }
+    return {**operation, "responses": responses}
 
 
 def openapi_config(version: str) -> OpenAPIConfig:
+    """The configuration of the document; ``/schema/openapi.json`` serves it."""
+    key = SecurityScheme(
+        type="http", scheme="bearer", description="An API key; needed where `auth.keys` are set."
+    )
     return OpenAPIConfig(
         title="Podium",
         version=version,
         summary="Ordered slates inside a deadline.",
         render_plugins=[DocumentPlugin(path=["/", "/openapi.json"])],
         use_handler_docstrings=True,
+        components=Components(security_schemes={_KEY: key}),
+        security=[{_KEY: []}, {}],
     )

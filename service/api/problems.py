@@ -39,6 +39,7 @@ def render(problem: Problem, headers: dict[str, str] | None = None) -> Response[
 
 
 def from_ranking_error(request: Request[Any, Any, Any], error: RankingError) -> Response[bytes]:
+    """What a handler refuses; `request.state.request_id` is the caller's, once it is known."""
     note_failure(error)
     headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else {}
     return render(
@@ -49,6 +50,8 @@ def from_ranking_error(request: Request[Any, Any, Any], error: RankingError) -> 
             code=error.code,
             detail=str(error) or error.title,
             path=error.path,
+            request_id=request.state.get("request_id"),
+            retryable=error.retryable,
             retry_after_s=error.retry_after_s,
         ),
         headers,

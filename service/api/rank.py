@@ -40,6 +40,7 @@ async def rank(
     body = await read_body(request, body_limit)
     with telemetry.step(names.SPAN_DECODE):
         asked = decode(_decoder, body)
+    request.state.request_id = asked.request_id
     if asked.force:
         access.require(request, "admin")
     ranked = await ranker.rank(asked, arrived=arrived)

@@ -22,7 +22,7 @@ from service.batching.instance import Instance, Outcome
 from service.batching.lanes import ScoreJob
 from service.batching.pending import Pending
 from service.batching.queue import Batch, BatchQueue
-from service.batching.records import ScoredRows, record_of, report_of
+from service.batching.records import ScoredRows, ScoredTooLate, record_of, report_of
 from service.clock import Clock
 from service.engines.chain import EngineChain
 from service.errors import DeadlineExpired, EngineFailed, NotReady
@@ -56,7 +56,13 @@ class Batcher:
         if len(chains) != policy.instances:
             raise ValueError(f"{policy.instances} instances need as many chains, got {len(chains)}")
         largest = min(policy.max_batch_rows, *(chain.max_batch_rows for chain in chains))
-        self._queue = BatchQueue(msgspec.structs.replace(policy, max_batch_rows=largest))
+        self._queue = BatchQueue(
+            msgspec.structs.replace(
+                policy,
+                max_batch_rows=largest,
+                preferred_batch_rows=min(policy.preferred_batch_rows, largest),
+            )
+        )
         self._first = chains[0].engines[0].info
         self._clock = clock
         self._on_batch = on_batch
@@ -96,7 +102,7 @@ class Batcher:
         Raises:
             QueueFull: too many rows wait; nothing was queued.
             DeadlineUnreachable: the deadline would most likely pass; nothing was queued.
-            DeadlineExpired: the deadline passed.
+            DeadlineExpired: the deadline passed; ScoredTooLate if the rows were just being scored.
             EngineFailed: no engine of the chain could score these rows.
             NotReady: the batcher has been stopped.
         """
@@ -205,10 +211,11 @@ class Batcher:
                 self._fail(part.job, failure)
 
     def _answer(self, job: ScoreJob, report: BatchReport, outcome: Outcome) -> None:
+        scored = self._pending[job].joined(report, outcome.ended_at)
         if job.deadline <= self._clock.now():
-            self._fail(job, DeadlineExpired("the deadline passed while the rows were scored"))
+            self._fail(job, ScoredTooLate(scored))
         else:
-            self._pending.pop(job).succeed(report, outcome.ended_at)
+            self._pending.pop(job).succeed(scored)
 
     def _fail(self, job: ScoreJob, error: Exception) -> None:
         pending = self._pending[job]

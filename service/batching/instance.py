@@ -1,9 +1,11 @@
 """One copy of the engines, and where it runs."""
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
+from queue import SimpleQueue
 from typing import Literal
 
 from msgspec import Struct
@@ -33,11 +35,7 @@ class Instance:
     ) -> None:
         self.chain = chain
         self._clock = clock
-        self._thread = (
-            ThreadPoolExecutor(max_workers=1, thread_name_prefix="podium-engine")
-            if execution == "thread"
-            else None
-        )
+        self._thread = _EngineThread() if execution == "thread" else None
 
     def score(
         self, rows: list[FeatureBatch], then: Callable[[Outcome], None], context: Context
@@ -50,13 +48,20 @@ class Instance:
         if self._thread is None:
             then(self._score(rows))
             return
-        future = asyncio.get_running_loop().run_in_executor(self._thread, self._score, rows)
-        future.add_done_callback(lambda done: then(done.result()), context=context)
+        loop = asyncio.get_running_loop()
+
+        def score() -> None:
+            outcome = self._score(rows)
+            # A loop that did not wait for this has closed.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(then, outcome, context=context)
+
+        self._thread.run(score)
 
     def close(self) -> None:
         """End the thread; no batch may be under way."""
         if self._thread is not None:
-            self._thread.shutdown()
+            self._thread.end()
 
     def _score(self, rows: list[FeatureBatch]) -> Outcome:
         started_at = self._clock.now()
@@ -70,3 +75,28 @@ class Instance:
         except Exception as error:  # whatever it is, the callers must hear of it
             scored = EngineFailed(repr(error))
         return Outcome(scored, calls, started_at, self._clock.now())
+
+
+class _EngineThread:
+    """Runs one thing after the other.
+
+    An executor would do, but the interpreter joins an executor's thread when
+    it exits: an engine that hangs would keep the process from ending.
+    """
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="podium-engine", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Callable[[], None]) -> None:
+        self._work.put(work)
+
+    def end(self) -> None:
+        """Return when everything has run and the thread is gone."""
+        self._work.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()

@@ -34,21 +34,21 @@ class Pending:
         self._scored[part.start] = scored
         self._started_at = min(self._started_at, started_at)
 
-    def succeed(self, report: BatchReport, ended_at: float) -> None:
-        """Answer: every part is there, and the last one came from the batch of the report."""
-        if self.answer.done():
-            return
+    def joined(self, report: BatchReport, ended_at: float) -> ScoredRows:
+        """The answer: every part is there, and the last one came from the batch of the report."""
         scored = Scored.joined([self._scored[start] for start in sorted(self._scored)])
-        self.answer.set_result(
-            ScoredRows(
-                scores=scored.scores,
-                engine=scored.engine,
-                fallback=scored.fallback,
-                queue_s=self._started_at - self._job.arrived_at,
-                engine_s=ended_at - self._started_at,
-                batch=report,
-            )
+        return ScoredRows(
+            scores=scored.scores,
+            engine=scored.engine,
+            fallback=scored.fallback,
+            queue_s=self._started_at - self._job.arrived_at,
+            engine_s=ended_at - self._started_at,
+            batch=report,
         )
+
+    def succeed(self, scored: ScoredRows) -> None:
+        if not self.answer.done():
+            self.answer.set_result(scored)
 
     def fail(self, error: Exception) -> None:
         if not self.answer.done():

@@ -7,6 +7,7 @@ from msgspec import Struct
 from ranking_models.schema import Float32
 from service.batching.queue import Batch
 from service.engines import EngineInfo
+from service.errors import DeadlineExpired
 from service.messages import BatchReport
 from service.telemetry import BatchMember, BatchRecord, EngineCall, RequestTrace
 
@@ -25,6 +26,14 @@ class ScoredRows(Struct, frozen=True, kw_only=True):
     """From then until its last rows were scored."""
     batch: BatchReport
     """The batch with its last rows."""
+
+
+class ScoredTooLate(DeadlineExpired):
+    """The deadline passed while the rows were scored: right, but not in time for their caller."""
+
+    def __init__(self, scored: ScoredRows) -> None:
+        self.scored = scored
+        super().__init__("the deadline passed while the rows were scored")
 
 
 def report_of(batch: Batch) -> BatchReport:

@@ -6,6 +6,7 @@ share batches; those of one bundle share its tables.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 
 from msgspec import Struct
 
@@ -16,7 +17,7 @@ from service.cache import ScoreCache, SlateKey, slate_key
 from service.engines import EngineInfo
 from service.engines.chain import EngineChain
 from service.engines.state import EngineState, total
-from service.features import BundleFeatures, RequestRows
+from service.features import FeatureSource, RequestRows
 from service.messages import DeploymentReport, EngineReport, ModelRef, ModelsReply
 from service.settings import DeploymentSettings
 from service.slate import PopularityOrder
@@ -30,9 +31,10 @@ class Deployment(Struct, frozen=True, kw_only=True):
     name: str
     settings: DeploymentSettings
     bundle: Bundle
-    features: BundleFeatures
+    features: FeatureSource
     popularity: PopularityOrder
     score_hash: str
+    """Stands for all that makes the scores of its first engine; see `score_hash`."""
     batcher: Batcher | None
     """None: this deployment ranks by popularity."""
     chains: tuple[EngineChain, ...] = ()
@@ -48,8 +50,9 @@ class Deployment(Struct, frozen=True, kw_only=True):
     @property
     def model(self) -> ModelRef:
         """What serves when nothing fails."""
-        engine = self.settings.engines[0]
-        return self.popularity_model if engine == POPULARITY else self._model(engine)
+        if not self.chains:
+            return self.popularity_model
+        return self.served_by(self.chains[0].engines[0].info)
 
     @property
     def popularity_model(self) -> ModelRef:
@@ -60,15 +63,13 @@ class Deployment(Struct, frozen=True, kw_only=True):
         )
 
     def served_by(self, engine: EngineInfo) -> ModelRef:
-        return self._model(engine.name)
-
-    def _model(self, engine: str) -> ModelRef:
+        """What served, by the precision that really ran: a fallback's may be another."""
         manifest = self.bundle.manifest
         return ModelRef(
             name=manifest.name,
             version=manifest.version,
-            precision=self.settings.precision,
-            engine=engine,
+            precision=engine.precision,
+            engine=engine.name,
         )
 
     def key(
@@ -94,6 +95,18 @@ class Deployment(Struct, frozen=True, kw_only=True):
             return None
         candidates = self.bundle.candidates[position]
         return tuple(self.bundle.item_ids[candidates[candidates >= 0]].tolist())
+
+
+def score_hash(bundle: Bundle, precision: str, engine: str) -> str:
+    """Names everything that makes scores: the bundle, the precision, and the engine.
+
+    Two engines round differently, so they share no cache entries; a deployment's
+    entries are those of its first engine, whatever comes after it in the chain.
+
+    Raises:
+        BundleError: the bundle has no such precision.
+    """
+    return sha256(f"{bundle.score_hash(precision)} {engine}".encode()).hexdigest()
 
 
 class Deployments(Mapping[str, Deployment]):
@@ -163,9 +176,7 @@ def _describe(deployment: Deployment, surfaces: Mapping[str, str]) -> Deployment
         model=deployment.model,
         cache="off" if deployment.cache is None else deployment.settings.cache,
         surfaces=tuple(sorted(s for s, name in surfaces.items() if name == deployment.name)),
-        engines=tuple(
-            _engine(state) for state in total(chain.states() for chain in deployment.chains)
-        ),
+        engines=tuple(_engine(state) for state in deployment.engines),
         queue_rows=batcher.waiting_rows if batcher else 0,
         items=len(bundle.item_ids),
         users=len(bundle.user_ids),

@@ -8,7 +8,7 @@ from ranking_models.errors import InputError
 from service.batching.batcher import Batcher
 from service.cache import ScoreCache
 from service.clock import Clock
-from service.deployments.deployment import POPULARITY, Deployment, Deployments
+from service.deployments.deployment import POPULARITY, Deployment, Deployments, score_hash
 from service.engines.chain import EngineChain
 from service.engines.loading import load_chain
 from service.errors import StartupError
@@ -54,7 +54,7 @@ class _Loader:
     def load(self, name: str, chosen: DeploymentSettings) -> Deployment:
         try:
             bundle, features, popularity = self._bundle(chosen.model)
-            score_hash = bundle.score_hash(chosen.precision)
+            hashed = score_hash(bundle, chosen.precision, chosen.engines[0])
         except InputError as error:
             raise StartupError(f"deployment {name!r}: {error}") from error
         ranks_by_popularity = chosen.engines == (POPULARITY,)
@@ -65,7 +65,7 @@ class _Loader:
             bundle=bundle,
             features=features,
             popularity=popularity,
-            score_hash=score_hash,
+            score_hash=hashed,
             batcher=batcher,
             chains=chains,
             cache=self._cache if chosen.cache == "exact" and batcher is not None else None,

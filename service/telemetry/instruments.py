@@ -187,7 +187,7 @@ class Instruments:
             registry=self.registry,
         )
         self.queue_depth_rows = self._gauge(
-            names.M_QUEUE_DEPTH_ROWS, "Rows waiting for a batch", "model"
+            names.M_QUEUE_DEPTH_ROWS, "Rows waiting for a batch", "model", "precision"
         )
         self.engine_seconds = self._seconds(
             names.M_ENGINE_SECONDS, "Duration of engine calls that gave scores", "engine"
@@ -197,8 +197,9 @@ class Instruments:
         )
         self.engine_state = self._gauge(
             names.M_ENGINE_STATE,
-            "1 takes calls, 0.5 is being tried again, 0 is left alone",
+            "1: it is well; 0: its last call failed, in one instance at least",
             "model",
+            "precision",
             "engine",
         )
         self.model_info = self._gauge(
@@ -216,7 +217,7 @@ class Instruments:
         )
         self.store_state = self._gauge(
             names.M_STORE_STATE,
-            "1 takes calls, 0.5 is being tried again, 0 is left alone",
+            "1: it is used; 0: it failed, and is left alone but for a look now and then",
             "store",
         )
 

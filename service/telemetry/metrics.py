@@ -117,15 +117,15 @@ class Metrics:
     def model_loaded(self, model: str, version: str, precision: str) -> None:
         self._to.model_info[model, version, precision].set(1)
 
-    def watch_queue(self, model: str, waiting_rows: Callable[[], float]) -> None:
+    def watch_queue(self, model: str, precision: str, waiting_rows: Callable[[], float]) -> None:
         """Show the depth of a queue; asked with the page."""
-        self._to.queue_depth_rows[model,].set_function(waiting_rows)
+        self._to.queue_depth_rows[model, precision].set_function(waiting_rows)
 
     def watch_engine(
-        self, model: str, engine: str, condition: Callable[[], names.Condition]
+        self, model: str, precision: str, engine: str, condition: Callable[[], names.Condition]
     ) -> None:
         """Show how an engine is; asked with the page."""
-        self._to.engine_state[model, engine].set_function(
+        self._to.engine_state[model, precision, engine].set_function(
             lambda: names.CONDITION_VALUES[condition()]
         )
 
@@ -174,9 +174,34 @@ class Metrics:
             names.M_EVENTS_KEPT, "Events and exposures by where they were kept", "where", counts
         )
 
-    def watch_spool(self, waiting_events: Callable[[], float]) -> None:
-        """Show how many events wait on disk; asked with the page."""
+    def watch_exposures_kept(self, counts: Counts) -> None:
+        """Show how many exposures were kept or dropped; asked with the page."""
+        self._to.mirror(
+            names.M_EXPOSURES_KEPT,
+            "Exposures recorded, and of them those kept and those dropped",
+            "result",
+            counts,
+        )
+
+    def watch_spool(self, waiting_events: Callable[[], float], counts: Counts) -> None:
+        """Show how many events wait on disk, and what the disk did; asked with the page."""
         self._to.events_spooled.set_function(waiting_events)
+        self._to.mirror(
+            names.M_SPOOL,
+            "Records that the spool kept or could not keep, and segments found damaged",
+            "result",
+            counts,
+        )
+
+    def watch_aggregation(self, counts: Counts) -> None:
+        """Show what became of the entries of the event stream; asked with the page."""
+        self._to.mirror(
+            names.M_AGGREGATION,
+            "Entries of the event stream that were applied, of them adopted or unreadable, "
+            "and steps that failed",
+            "result",
+            counts,
+        )
 
     # --- telemetry itself ---------------------------------------------------------------
 

@@ -15,9 +15,9 @@ OTHER: Final = "other"
 UNMATCHED: Final = "unmatched"
 """Route label of a path that no handler serves."""
 
-Condition = Literal["ready", "probing", "out"]
-"""How an engine or a store is: takes calls, is being tried again, is left alone."""
-CONDITION_VALUES: Final[dict[Condition, float]] = {"ready": 1.0, "probing": 0.5, "out": 0.0}
+Condition = Literal["ready", "out"]
+"""How an engine or a store is: in use, or failing."""
+CONDITION_VALUES: Final[dict[Condition, float]] = {"ready": 1.0, "out": 0.0}
 
 Outcome = Literal[
     "ok", "degraded", "invalid", "refused", "expired", "unavailable", "cancelled", "error"
@@ -109,6 +109,9 @@ M_EXTERNAL_IGNORED: Final = "podium_external_ignored"
 M_EVENTS: Final = "podium_events"
 M_EVENTS_KEPT: Final = "podium_events_kept"
 M_EVENTS_SPOOLED: Final = "podium_events_spooled"
+M_SPOOL: Final = "podium_spool"
+M_AGGREGATION: Final = "podium_aggregation"
+M_EXPOSURES_KEPT: Final = "podium_exposures_kept"
 M_DEGRADED: Final = "podium_degraded"
 M_SHED: Final = "podium_shed"
 M_DEADLINE_EXCEEDED: Final = "podium_deadline_exceeded"

@@ -38,23 +38,34 @@ class Ranking:
         self._metrics.ranking_started()
         return self
 
-    def routed(self, surface: str | None, experiments: Sequence[ExperimentRef]) -> None:
+    def routed(
+        self,
+        surface: str | None,
+        experiments: Sequence[ExperimentRef],
+        serving: Sequence[ExperimentRef],
+    ) -> None:
         """Who decides about this request is known.
 
         Args:
             surface: As the caller named it; None if it did not.
-            experiments: The one that decides the deployment first.
+            experiments: Every decision, also those that keep the request out.
+            serving: Those that picked a variant, the one that decides the
+                deployment first. Without one the request is nobody's: to count
+                what is kept out in the control would blur the comparison.
         """
         self._surface = self._metrics.surface(surface)
-        if experiments:
-            self._variant = variant_label(experiments[0])
+        if serving:
+            self._variant = variant_label(serving[0])
         if self._trace is None:
             return
-        if experiments:
+        if serving:
             self._trace.variant = self._variant
         if self._trace.recording:
             self._trace.span.set_attribute(names.SURFACE, self._surface)
-            _flag_events(self._trace, experiments)
+            if serving:
+                self._trace.span.set_attributes(_flag(serving[0]))
+            for experiment in experiments:
+                self._trace.span.add_event(names.EVENT_FLAG, _flag(experiment))
 
     def fell_back(self, error: Exception) -> None:
         """Scoring failed, and the request is answered with a degraded slate instead."""
@@ -117,20 +128,13 @@ class Ranking:
         return "error"
 
 
-def _flag_events(trace: RequestTrace, experiments: Sequence[ExperimentRef]) -> None:
-    """Each assignment as the convention's event, and the deciding one on the span itself.
-
-    The attributes let a tracing tool split latency by variant; events cannot
-    be grouped by in most of them. The unit is left out: it is a user id.
-    """
-    for experiment in experiments:
-        attributes = _flag(experiment)
-        if experiment is experiments[0]:
-            trace.span.set_attributes(attributes)
-        trace.span.add_event(names.EVENT_FLAG, attributes)
-
-
 def _flag(experiment: ExperimentRef) -> dict[str, str]:
+    """The convention's attributes of a decision.
+
+    Each is an event; the one that serves is on the span as well, because few
+    tracing tools can split latency by what is in an event. The unit is left
+    out: it is a user id.
+    """
     return {
         names.FLAG_KEY: experiment.key,
         names.FLAG_VARIANT: experiment.variant,

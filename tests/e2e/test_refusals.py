@@ -1,6 +1,8 @@
 """A client's mistake is told clearly, is never a 5xx, and disturbs nobody else."""
 
 import json
+import socket
+import time
 
 import pytest
 
@@ -46,7 +48,7 @@ def test_a_body_that_is_not_json_is_refused(server, body):
         ([], "$"),
         ({}, "$"),
         ({"candidates": []}, "$.candidates"),
-        ({"candidates": ["i1", "i2", "i1"]}, "$"),
+        ({"candidates": ["i1", "i2", "i1"]}, "$.candidates[2]"),
         ({"candidates": [f"i{n}" for n in range(1001)]}, "$.candidates"),
         ({"candidates": ["i1", 2]}, "$.candidates[1]"),
         ({"candidates": ["i1", ""]}, "$.candidates[1]"),
@@ -60,7 +62,13 @@ def test_a_body_that_is_not_json_is_refused(server, body):
         ({"candidates": ["i1"], "user": {"name": "x"}}, "$.user"),
         ({"candidates": ["i1"], "usr": {}}, "$"),
         ({"candidates": ["i1"], "context": {"moon": "full"}}, "$.context.moon"),
-        ({"candidates": ["i1"], "context": {"hour": {"of": "day"}}}, "$.context[...]"),
+        ({"candidates": ["i1"], "context": {"hour": {"of": "day"}}}, "$.context.hour"),
+        ({"candidates": ["i1"], "user": {"features": {"age": {}}}}, "$.user.features.age"),
+        (
+            {"candidates": ["i1", {"id": "i2", "features": {"price": {}}}]},
+            "$.candidates[1].features.price",
+        ),
+        ({"candidates": ["i1"], "force": {"model": 3}}, "$.force.model"),
         (
             {"candidates": [{"id": "i1", "features": {"price": "cheap"}}]},
             "$.candidates[0].features.price",
@@ -76,6 +84,30 @@ def test_json_that_is_no_request_is_refused_with_the_place(server, body, path):
     refused = problem(response)
     assert refused["code"] == "invalid_request"
     assert refused["path"] == path
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ({"candidates": ["i1"], "usr": {}}, "usr"),
+        ({"candidates": ["i1"], "user": {"name": "x"}}, "name"),
+        ({"candidates": ["i1", {"id": "i2", "price": 3}]}, "price"),
+    ],
+)
+def test_an_unknown_field_is_named(server, body, name):
+    refused = problem(server.client.post(RANK, json=body))
+
+    assert f"unknown field `{name}`" in refused["detail"]
+
+
+def test_a_problem_names_the_request_that_it_answers(server):
+    understood = server.client.post(
+        RANK, json={"candidates": ["i1"], "request_id": "r-81", "context": {"moon": "full"}}
+    )
+    not_understood = server.client.post(RANK, json={"candidates": [], "request_id": "r-81"})
+
+    assert problem(understood)["request_id"] == "r-81"
+    assert "request_id" not in problem(not_understood)
 
 
 def test_the_same_mistake_is_refused_in_every_variant(server):
@@ -128,8 +160,14 @@ def test_a_content_type_with_parameters_is_json_all_the_same(server):
         ("GET", "/v1/rank", 405, "method_not_allowed"),
         ("DELETE", "/v1/events", 405, "method_not_allowed"),
         ("GET", "/v1/items/unlisted/recommendations", 404, "unknown_item"),
+        ("GET", f"/v1/items/{'x' * 256}/recommendations", 404, "unknown_item"),
+        ("GET", f"/v1/items/{'x' * 257}/recommendations", 404, "unknown_item"),
+        ("GET", "/v1/items/a%2Fb/recommendations", 404, "not_found"),
         ("GET", "/v1/items/i1/recommendations?k=0", 400, "invalid_request"),
         ("GET", "/v1/items/i1/recommendations?k=x", 400, "invalid_request"),
+        ("GET", "/v1/items/i1/recommendations?timeout_ms=10001", 400, "invalid_request"),
+        ("GET", "/v1/items/i1/recommendations?user_id=", 400, "invalid_request"),
+        ("GET", "/v1/items/i1/recommendations?hour=nan", 400, "invalid_request"),
         ("GET", "/v1/items/i1/recommendations?k=1&k=2", 400, "invalid_request"),
         ("GET", "/v1/items/i1/recommendations?moon=full", 400, "invalid_request"),
         ("GET", "/v1/items/i1/recommendations?hour=late", 400, "invalid_request"),
@@ -156,3 +194,20 @@ def test_an_unknown_external_decision_is_ignored_and_not_an_error(server):
 def test_the_service_is_well_after_all_that(server):
     assert server.client.get("/health/ready").json()["status"] == "ready"
     assert server.rank(candidates=["i1", "i2"]).status_code == 200
+
+
+def test_a_client_that_hangs_up_in_its_body_is_no_error_of_ours(server):
+    address = server.base_url.removeprefix("http://").split(":")
+    for _ in range(3):
+        with socket.create_connection((address[0], int(address[1]))) as connection:
+            connection.sendall(
+                b"POST /v1/rank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b'Content-Length: 1000\r\n\r\n{"candidates": '
+            )
+
+    deadline = time.monotonic() + 30
+    while 'status_code="499"' not in (metrics := server.client.get("/metrics").text):
+        assert time.monotonic() < deadline, metrics
+        time.sleep(0.05)
+    assert 'http_route="/v1/rank",http_response_status_code="500"' not in metrics
+    assert not [line for line in server.lines if "disconnected" in line]

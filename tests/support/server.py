@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -120,9 +120,14 @@ def make_home(*, settings: str = SETTINGS, experiments: str | None = None) -> Pa
 
 
 @contextmanager
-def launched(home: Path, *flags: str, environ: Mapping[str, str] | None = None) -> Iterator[Server]:
+def launched(
+    home: Path,
+    *flags: str,
+    environ: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "service"),
+) -> Iterator[Server]:
     """A server for a block of code, from the moment that it prints its address."""
-    command = [sys.executable, "-m", "service", "serve", "--config", str(home / "podium.toml")]
+    command = [sys.executable, *program, "serve", "--config", str(home / "podium.toml")]
     process = subprocess.Popen(
         [*command, *flags],
         stdout=subprocess.DEVNULL,

@@ -19,16 +19,16 @@ def _file(name: str, media_type: str) -> Response[bytes]:
 @get("/dashboard", include_in_schema=False, sync_to_thread=False)
 def page() -> Response[bytes]:
     """The page; its data comes from the API with the reader's own key, where one is needed."""
-    return _file("page.html", "text/html; charset=utf-8")
+    return _file("page.html", "text/html")
 
 
 @get("/dashboard/page.js", include_in_schema=False, sync_to_thread=False)
 def script() -> Response[bytes]:
     """What fetches and draws."""
-    return _file("page.js", "text/javascript; charset=utf-8")
+    return _file("page.js", "text/javascript")
 
 
 @get("/dashboard/page.css", include_in_schema=False, sync_to_thread=False)
 def style() -> Response[bytes]:
     """How it looks, light and dark."""
-    return _file("page.css", "text/css; charset=utf-8")
+    return _file("page.css", "text/css")

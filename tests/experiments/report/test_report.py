@@ -215,6 +215,32 @@ def test_a_colder_cache_of_a_small_arm_is_not_taken_for_a_slow_model():
     assert any("compare the latencies of computed slates" in note for note in r.notes)
 
 
+@pytest.mark.parametrize(
+    ("crossovers", "said"),
+    [
+        (1, "1 user was seen in more than one variant, 0.100 % of all: few enough"),
+        (9, "9 users were seen in more than one variant, 0.908 % of all: few enough"),
+        (10, "10 users were seen in more than one variant, 1.01 % of all: this spoils"),
+    ],
+)
+def test_users_in_two_variants_are_told_and_from_1_percent_on_they_spoil_it(crossovers, said):
+    stayed = VariantStatistics.from_fields({"users": 500, "exposures": 500})
+    moved = VariantStatistics.from_fields(
+        {"users": 500, "exposures": 500, "crossovers": crossovers}
+    )
+
+    (note,) = report(popularity=stayed, dcn_fp32=moved).notes
+
+    assert note.startswith(said)
+
+
+def test_events_that_wait_are_told_beside_the_figures():
+    waiting = build_report(HALVES, {}, as_of=AT, backlog=1200)
+
+    assert waiting.notes == ("1,200 events are not added up yet, of this experiment or others.",)
+    assert "Note: 1,200 events are not added up yet" in render_text(waiting)
+
+
 def test_equally_warm_caches_need_no_note(planted):
     assert planted.notes == ()
 

@@ -10,8 +10,9 @@ from service.errors import Forbidden, Unauthorised
 from service.settings import ApiKey, AuthSettings
 
 
-def request(*, key=None, client="127.0.0.1"):
-    headers = {"authorization": f"Bearer {key}"} if key else {}
+def request(*, key=None, client="127.0.0.1", **headers):
+    if key:
+        headers["authorization"] = f"Bearer {key}"
     built = RequestFactory().get("/", headers=headers)
     built.scope["client"] = (client, 5000)
     return built
@@ -32,6 +33,25 @@ def test_without_keys_everyone_may_rank_and_only_loopback_may_force():
         free.require(request(client="10.1.2.3"), "admin")
     with pytest.raises(Forbidden):
         free.require(request(client="testclient"), "admin")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"x-forwarded-for": "127.0.0.1"},
+        {"X-Forwarded-For": ""},
+        {"forwarded": "for=127.0.0.1"},
+        {"x-real-ip": "127.0.0.1"},
+        {"via": "1.1 proxy"},
+    ],
+)
+def test_behind_a_proxy_nobody_is_loopback(header):
+    """A proxy on the same machine makes strangers look local, and headers can be made up."""
+    free = Access(AuthSettings())
+
+    with pytest.raises(Forbidden, match="direct loopback"):
+        free.require(request(client="127.0.0.1", **header), "admin")
+    free.require(request(client="127.0.0.1", **header), "rank")
 
 
 def test_a_key_may_do_what_its_scopes_say():

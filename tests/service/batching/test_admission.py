@@ -8,7 +8,7 @@ from service.batching.queue import BatchQueue
 from service.errors import DeadlineUnreachable, QueueFull
 from service.settings import BatchPolicy
 
-POLICY = BatchPolicy(max_batch_rows=100, max_waiting_rows=1000)
+POLICY = BatchPolicy(max_batch_rows=100, preferred_batch_rows=100, max_waiting_rows=1000)
 
 
 def job(rows=100, *, at=0.0, left=10.0, priority="normal"):
@@ -119,7 +119,7 @@ def test_work_that_has_waited_out_its_penalty_counts_for_important_jobs_too():
 
 
 def test_a_batch_under_way_counts_until_it_should_be_done():
-    policy = BatchPolicy(max_batch_rows=100, execution="thread")
+    policy = BatchPolicy(max_batch_rows=100, preferred_batch_rows=100, execution="thread")
     queue = queue_that_scores(rows_per_s=1000, policy=policy)
     queue.offer(job(100))
     assert queue.take(0.0).batch is not None  # done at 0.1
@@ -132,7 +132,9 @@ def test_a_batch_under_way_counts_until_it_should_be_done():
 
 
 def test_two_instances_drain_twice_as_fast_but_score_no_batch_faster():
-    policy = BatchPolicy(max_batch_rows=100, instances=2, execution="thread")
+    policy = BatchPolicy(
+        max_batch_rows=100, preferred_batch_rows=100, instances=2, execution="thread"
+    )
     queue = queue_that_scores(1000, policy)
     assert queue.rows_per_s == pytest.approx(2000)
     for _ in range(4):

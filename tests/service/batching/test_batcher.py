@@ -9,6 +9,7 @@ import pytest
 
 from ranking_models.schema import FeatureBatch
 from service.batching.batcher import Batcher
+from service.batching.records import ScoredTooLate
 from service.engines.chain import EngineChain
 from service.errors import (
     DeadlineExpired,
@@ -173,6 +174,20 @@ async def test_scores_that_come_after_the_deadline_are_not_handed_out(start, clo
     with pytest.raises(DeadlineExpired):
         await late
     assert (await fine).batch.jobs == 2
+
+
+async def test_scores_that_come_after_the_deadline_go_with_the_news_for_whoever_asks_next(
+    start, clock
+):
+    rows = random_batch(3)
+    engine = FakeEngine(clock=clock, seconds_per_call=0.1)
+
+    with pytest.raises(ScoredTooLate) as late:
+        await start(engine).score(rows, deadline=clock.now() + 0.05)
+
+    np.testing.assert_array_equal(late.value.scored.scores, FakeEngine.expected(rows))
+    assert late.value.scored.fallback is False
+    assert late.value.scored.engine_s == pytest.approx(0.1)
 
 
 async def test_a_deadline_that_has_passed_already_is_no_work_for_the_engine(start, clock):

@@ -28,10 +28,11 @@ KNOWN_ENDS = (DeadlineExpired, DeadlineUnreachable, EngineFailed, NotReady, Queu
 
 
 def some_policy(dice: random.Random, execution) -> BatchPolicy:
+    largest = dice.choice([7, 50, 400])
     return BatchPolicy(
         mode=dice.choice(["adaptive", "fixed"]),
-        max_batch_rows=dice.choice([7, 50, 400]),
-        preferred_batch_rows=dice.choice([5, 30, 256]),
+        max_batch_rows=largest,
+        preferred_batch_rows=min(dice.choice([5, 30, 256]), largest),
         max_queue_delay_s=dice.choice([0.0, 0.005]),
         max_waiting_rows=dice.choice([100, 5000]),
         instances=1 if execution == "inline" else dice.choice([1, 2, 3]),

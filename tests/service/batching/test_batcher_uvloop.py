@@ -23,7 +23,9 @@ def test_callers_come_and_go_and_each_gets_its_own_scores(mode, execution):
 
     async def serve():
         clock = SystemClock()
-        policy = BatchPolicy(mode=mode, execution=execution, max_batch_rows=50)
+        policy = BatchPolicy(
+            mode=mode, execution=execution, max_batch_rows=50, preferred_batch_rows=50
+        )
         batcher = Batcher([EngineChain([FakeEngine()], clock)], policy, clock)
 
         async def one_after_the_other(mine):

@@ -49,12 +49,9 @@ def test_fixed_waits_for_company_on_an_idle_engine_too(waiting_rows, executing, 
     )
 
 
-def test_a_preference_above_the_largest_batch_never_delays_a_full_one():
-    policy = BatchPolicy(mode="fixed", max_batch_rows=100, preferred_batch_rows=256)
-
-    leaving = departure(policy, waiting_rows=100, oldest_arrival=10.0, executing=0)
-
-    assert leaving == Departure(AT_ONCE, "full")
+def test_a_preference_that_no_batch_reaches_is_refused():
+    with pytest.raises(ValueError, match=r"preferred_batch_rows is 256, .* max_batch_rows is 100"):
+        BatchPolicy(max_batch_rows=100, preferred_batch_rows=256)
 
 
 def test_a_low_job_that_is_overtaken_by_all_it_can_be_still_makes_the_default_timeout():

@@ -20,11 +20,16 @@ from service.batching.queue import BatchQueue
 from service.errors import DeadlineUnreachable, QueueFull
 from service.settings import BatchPolicy
 
+
+def policy_of(rows, **others):
+    preferred, largest = sorted(rows)
+    return BatchPolicy(preferred_batch_rows=preferred, max_batch_rows=largest, **others)
+
+
 POLICIES = st.builds(
-    BatchPolicy,
+    policy_of,
+    rows=st.tuples(st.integers(1, 12), st.integers(1, 12)),
     mode=st.sampled_from(["adaptive", "fixed"]),
-    max_batch_rows=st.integers(1, 12),
-    preferred_batch_rows=st.integers(1, 15),
     max_queue_delay_s=st.sampled_from([0.0, 0.005, 0.1]),
     max_waiting_rows=st.integers(5, 60),
     instances=st.integers(1, 3),

@@ -35,6 +35,8 @@ class Shop:
         self.cache = telemetry.store("cache", address="10.0.0.7", port=6379, database=2)
         self.members: list[BatchMember] = []
         self.after_reply: Callable[[], None] = lambda: None
+        self.experiments: tuple[ExperimentRef, ...] = (FP16,)
+        self.serving: tuple[ExperimentRef, ...] = (FP16,)
         handlers = [self.rank(), self.item_page(), self.broken(), self.live()]
         self.app = telemetry.middleware(
             Litestar(
@@ -58,7 +60,7 @@ class Shop:
             with self.telemetry.step(names.SPAN_ROUTE):
                 asked = await request.json()
             with self.telemetry.ranking(arrived_at, asked.get("request_id")) as ranking:
-                ranking.routed(asked.get("surface"), (FP16,))
+                ranking.routed(asked.get("surface"), self.experiments, self.serving)
                 with self.cache.call("MGET"):
                     pass
                 self.score(arrived_at)
@@ -104,6 +106,7 @@ class Shop:
 
 
 FP16 = ExperimentRef(key="fp16-rollout", phase=3, variant="fp16", reason="SPLIT")
+HELD_OUT = ExperimentRef(key="ranker", phase=1, variant="control", reason="HOLDOUT")
 
 
 def reply(degraded=None, result="miss") -> RankReply:
@@ -206,3 +209,9 @@ def make_batch():
 @pytest.fixture
 def experiment() -> ExperimentRef:
     return FP16
+
+
+@pytest.fixture
+def held_out() -> ExperimentRef:
+    """A decision that keeps the unit out; it names the control all the same."""
+    return HELD_OUT

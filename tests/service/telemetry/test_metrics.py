@@ -46,10 +46,12 @@ def telemetry(open_telemetry, clock):
     return open_telemetry(export=ExportSettings(), clock=clock)
 
 
-def rank(telemetry, clock, *, surface="home", experiments=(), reply=None, error=None) -> None:
+def rank(
+    telemetry, clock, *, surface="home", experiments=(), serving=(), reply=None, error=None
+) -> None:
     """A ranking of 4 ms that ends as told."""
     with telemetry.ranking(clock.now()) as ranking:
-        ranking.routed(surface, experiments)
+        ranking.routed(surface, experiments, serving)
         clock.advance(0.004)
         if error is not None:
             raise error
@@ -59,7 +61,7 @@ def rank(telemetry, clock, *, surface="home", experiments=(), reply=None, error=
 def test_a_ranking_is_counted_by_surface_variant_engine_and_outcome(
     telemetry, clock, make_reply, experiment
 ):
-    rank(telemetry, clock, experiments=(experiment,), reply=make_reply())
+    rank(telemetry, clock, experiments=(experiment,), serving=(experiment,), reply=make_reply())
 
     labels = {"surface": "home", "variant": "fp16-rollout:fp16", "engine": "ort-cpu"}
     assert value(telemetry, "podium_requests_total", **labels, outcome="ok") == 1
@@ -67,6 +69,21 @@ def test_a_ranking_is_counted_by_surface_variant_engine_and_outcome(
     assert value(telemetry, "podium_request_seconds_bucket", **seconds, le="0.003") == 0
     assert value(telemetry, "podium_request_seconds_bucket", **seconds, le="0.005") == 1
     assert value(telemetry, "podium_inflight") == 0
+
+
+def test_a_ranking_counts_for_the_variant_that_serves_it_and_not_for_one_it_is_kept_out_of(
+    telemetry, clock, make_reply, experiment, held_out
+):
+    rank(telemetry, clock, experiments=(held_out,), reply=make_reply())
+    both = (held_out, experiment)
+    rank(telemetry, clock, experiments=both, serving=(experiment,), reply=make_reply())
+
+    def counted(variant: str) -> float | None:
+        return value(telemetry, "podium_request_seconds_count", variant=variant, cache="miss")
+
+    assert counted("none") == 1
+    assert counted("fp16-rollout:fp16") == 1
+    assert counted("ranker:control") is None
 
 
 @pytest.mark.parametrize(
@@ -210,34 +227,53 @@ def test_counts_that_components_keep_are_on_the_page_as_they_are_now(telemetry):
     cache, kept = {"timeout": 0}, {"server": 5}
     telemetry.metrics.watch_cache_failures(lambda: cache)
     telemetry.metrics.watch_events_kept(lambda: kept)
+    telemetry.metrics.watch_exposures_kept(lambda: {"dropped": 2})
+    telemetry.metrics.watch_spool(lambda: 0, lambda: {"damaged_segments": 1})
+    telemetry.metrics.watch_aggregation(lambda: {"unreadable": 4})
     cache["timeout"] = 3
 
     assert value(telemetry, "podium_cache_failures_total", reason="timeout") == 3
     assert value(telemetry, "podium_events_kept_total", where="server") == 5
+    assert value(telemetry, "podium_exposures_kept_total", result="dropped") == 2
+    assert value(telemetry, "podium_spool_total", result="damaged_segments") == 1
+    assert value(telemetry, "podium_aggregation_total", result="unreadable") == 4
 
 
 def test_gauges_show_how_components_are_at_the_moment_of_asking(telemetry):
     state = {"rows": 5, "engine": "ready", "store": "out", "spool": 0}
-    telemetry.metrics.watch_queue("market", lambda: state["rows"])
-    telemetry.metrics.watch_engine("market", "ort-cpu", lambda: state["engine"])
+    telemetry.metrics.watch_queue("market", "fp16", lambda: state["rows"])
+    telemetry.metrics.watch_engine("market", "fp16", "ort-cpu", lambda: state["engine"])
     telemetry.metrics.watch_store("cache", lambda: state["store"])
-    telemetry.metrics.watch_spool(lambda: state["spool"])
+    telemetry.metrics.watch_spool(lambda: state["spool"], dict)
     telemetry.metrics.model_loaded("market", "3f9c2a1b", "fp16")
+
+    model = {"model": "market", "precision": "fp16"}
 
     def shown() -> list[float | None]:
         return [
-            value(telemetry, "podium_queue_depth_rows", model="market"),
-            value(telemetry, "podium_engine_state", model="market", engine="ort-cpu"),
+            value(telemetry, "podium_queue_depth_rows", **model),
+            value(telemetry, "podium_engine_state", **model, engine="ort-cpu"),
             value(telemetry, "podium_store_state", store="cache"),
             value(telemetry, "podium_events_spooled"),
         ]
 
     before = shown()
-    state.update(rows=0, engine="probing", store="ready", spool=3)
+    state.update(rows=0, engine="out", store="ready", spool=3)
     assert before == [5, 1.0, 0.0, 0]
-    assert shown() == [0, 0.5, 1.0, 3]
+    assert shown() == [0, 0.0, 1.0, 3]
     info = {"model": "market", "version": "3f9c2a1b", "precision": "fp16"}
     assert value(telemetry, "podium_model_info", **info) == 1
+
+
+def test_two_precisions_of_one_model_are_shown_apart(telemetry):
+    for precision, rows, condition in (("fp32", 7, "ready"), ("fp16", 9, "out")):
+        telemetry.metrics.watch_queue("market", precision, lambda rows=rows: rows)
+        telemetry.metrics.watch_engine("market", precision, "ort-cpu", lambda c=condition: c)
+
+    for precision, rows, state in (("fp32", 7, 1.0), ("fp16", 9, 0.0)):
+        labels = {"model": "market", "precision": precision}
+        assert value(telemetry, "podium_queue_depth_rows", **labels) == rows
+        assert value(telemetry, "podium_engine_state", **labels, engine="ort-cpu") == state
 
 
 async def test_a_flood_of_paths_methods_and_ids_adds_no_series(quiet, open_shop, make_reply):

@@ -82,6 +82,26 @@ async def test_every_assignment_is_a_feature_flag_event(collector, open_shop):
     assert attributes(event)["feature_flag.key"] == "fp16-rollout"
 
 
+async def test_a_decision_that_keeps_out_is_an_event_and_never_the_variant_of_the_span(
+    collector, open_shop, experiment, held_out
+):
+    shop = open_shop()
+    shop.experiments = (held_out, experiment)
+    await ask(shop)
+    shop.experiments, shop.serving = (held_out,), ()
+    await ask(shop)
+    shop.telemetry.shutdown()
+
+    served, kept_out = collector.named("POST /v1/rank")
+    keys = [attributes(event)["feature_flag.key"] for event in served.events]
+    assert keys == ["ranker", "fp16-rollout"]
+    assert attributes(served)["feature_flag.result.variant"] == "fp16"
+    assert [attributes(event)["feature_flag.result.reason"] for event in kept_out.events] == [
+        "holdout"
+    ]
+    assert not any(name.startswith("feature_flag") for name in attributes(kept_out))
+
+
 async def test_a_call_to_redis_is_a_client_span(collector, open_shop):
     shop = open_shop()
     await ask(shop)

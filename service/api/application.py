@@ -1,0 +1,47 @@
+"""The HTTP application: every route, and what its handlers are handed."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+
+from litestar import Litestar
+from litestar.di import Provide
+
+from service.api import dashboard, events, experiments, health, items, models, rank
+from service.api.openapi import openapi_config
+from service.api.problems import HANDLERS
+from service.settings import ServerSettings
+
+
+def application(dependencies: Mapping[str, object], settings: ServerSettings) -> Litestar:
+    """The application.
+
+    Args:
+        dependencies: What handlers can ask for, by the name of their parameter.
+        settings: For the largest body.
+    """
+
+    def provide(value: object) -> Provide:
+        return Provide(lambda: value, use_cache=True, sync_to_thread=False)
+
+    return Litestar(
+        route_handlers=[
+            rank.rank,
+            items.recommendations,
+            events.events,
+            experiments.experiments,
+            experiments.experiment,
+            experiments.report,
+            models.models,
+            health.live,
+            health.ready,
+            health.metrics,
+            dashboard.page,
+            dashboard.script,
+            dashboard.style,
+        ],
+        dependencies={name: provide(value) for name, value in dependencies.items()},
+        exception_handlers=HANDLERS,
+        openapi_config=openapi_config(version("podium")),
+        request_max_body_size=settings.max_body_bytes,
+        logging_config=None,
+    )

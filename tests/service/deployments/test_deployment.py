@@ -1,0 +1,101 @@
+"""A deployment: what it says of itself, and where it keeps its scores."""
+
+import json
+import shlex
+
+import pytest
+from msgspec.structs import replace
+
+from service.deployments import Deployments
+from service.deployments.deployment import score_hash
+from service.errors import NotReady
+from service.messages import RankRequest, UserRef
+from service.settings import DeploymentSettings
+from service.testing import FakeEngine, FaultyEngine
+from tests.support.batches import random_batch
+from tests.support.rankers import deployment_of
+
+SURFACES = {"default": "ranker", "mail": "ranker", "popular": "popular"}
+
+
+def test_what_served_is_told_by_the_precision_that_ran(tiny_bundle, clock):
+    """An fp16 deployment without its device is served by fp32 on the CPU, and says so."""
+    deployment = deployment_of(tiny_bundle, FakeEngine("cpu"), clock=clock)
+    asked_for_fp16 = DeploymentSettings(model="tiny", precision="fp16")
+    fell_back = replace(deployment, settings=asked_for_fp16)
+
+    assert fell_back.served_by(FakeEngine("cpu").info).precision == "fp32"
+    assert (fell_back.model.precision, fell_back.model.engine) == ("fp32", "cpu")
+
+
+def test_scores_are_known_by_the_bundle_the_precision_and_the_engine(tiny_bundle):
+    one = score_hash(tiny_bundle, "fp32", "onnxruntime-cpu")
+
+    assert one == score_hash(tiny_bundle, "fp32", "onnxruntime-cpu")
+    assert one != score_hash(tiny_bundle, "fp32", "tensorrt")
+    assert not set(":{}") & set(one)
+
+
+def test_a_key_changes_with_everything_that_the_scores_depend_on(tiny_bundle, clock):
+    deployment = deployment_of(tiny_bundle, FakeEngine(), clock=clock)
+    requests = [
+        RankRequest(candidates=("i1", "i2")),
+        RankRequest(candidates=("i2", "i1")),
+        RankRequest(candidates=("i1", "i2"), user=UserRef(id="u1")),
+        RankRequest(candidates=("i1", "i2"), context={"hour": 3}),
+    ]
+
+    rows = [deployment.features.encode(request) for request in requests]
+    keys = {deployment.key(row, {}, 0).text for row in rows}
+    keys.add(deployment.key(rows[0], {"i1": {"price": 3.0}}, 0).text)
+    keys.add(deployment.key(rows[0], {}, 1).text)
+
+    assert len(keys) == 6
+    assert deployment.key(rows[0], {}, 0).text in keys
+
+
+def test_candidates_beside_an_item_are_ids_of_the_catalogue(tiny_bundle, clock):
+    deployment = deployment_of(tiny_bundle, clock=clock)
+    beside = deployment.candidates_of("i7")
+
+    assert set(beside) <= {str(item) for item in tiny_bundle.item_ids} - {"i7"}
+    assert deployment.candidates_of("unlisted") is None
+
+
+def test_the_report_tells_what_serves_where_and_how_it_is(tiny_bundle, clock):
+    first, second = FaultyEngine(FakeEngine("first")), FakeEngine("second")
+    ranker = deployment_of(tiny_bundle, first, second, clock=clock)
+    first.fail()
+    ranker.chains[0].score(random_batch(5))
+    deployments = Deployments([ranker, deployment_of(tiny_bundle, clock=clock, name="popular")])
+
+    ranked, popular = deployments.describe(SURFACES).deployments
+
+    assert (ranked.surfaces, popular.surfaces) == (("default", "mail"), ("popular",))
+    assert [(e.name, e.status, e.rows, e.failed_calls) for e in ranked.engines] == [
+        ("first", "failing", 0, 1),
+        ("second", "ready", 5, 0),
+    ]
+    assert (ranked.cache, ranked.items, ranked.users) == ("off", 50, 20)
+    assert ranked.quality is not None
+    assert (popular.engines, popular.quality, popular.queue_rows) == ((), None, 0)
+
+
+def test_the_start_page_has_a_request_that_works_as_printed(tiny_bundle, clock):
+    line = Deployments([deployment_of(tiny_bundle, clock=clock)]).example_request("http://x:1")
+
+    words = shlex.split(line)
+
+    body = json.loads(words[words.index("-d") + 1])
+    assert words[2] == "http://x:1/v1/rank"
+    assert set(body["candidates"]) <= {str(item) for item in tiny_bundle.item_ids}
+    assert body["user"]["id"] in {str(user) for user in tiny_bundle.user_ids}
+
+
+async def test_stopping_ends_every_batcher(tiny_bundle, clock):
+    deployment = deployment_of(tiny_bundle, FakeEngine(), clock=clock)
+
+    await Deployments([deployment]).stop()
+
+    with pytest.raises(NotReady):
+        await deployment.batcher.score(random_batch(1), deadline=clock.now() + 1)

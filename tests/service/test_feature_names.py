@@ -1,0 +1,70 @@
+"""Names that requests may carry: the same for every variant, whichever model serves it."""
+
+import pytest
+
+from ranking_models.schema import FeatureSchema, FeatureSpec
+from service.errors import InvalidRequest
+from service.feature_names import FeatureNames
+from service.messages import Candidate, RankRequest, UserRef
+
+OLD = FeatureSchema(
+    features=(
+        FeatureSpec(name="user_id", source="user", kind="categorical", vocabulary=("u1",)),
+        FeatureSpec(name="item_id", source="item", kind="categorical", vocabulary=("i1",)),
+        FeatureSpec(name="age", source="user", kind="numeric"),
+        FeatureSpec(name="price", source="item", kind="numeric"),
+        FeatureSpec(name="device", source="context", kind="categorical", vocabulary=("web",)),
+    )
+)
+NEW = FeatureSchema(
+    features=(
+        *OLD.features,
+        FeatureSpec(name="anchor_item", source="context", kind="categorical", vocabulary=("i1",)),
+        FeatureSpec(name="hour", source="context", kind="numeric"),
+    )
+)
+
+
+def test_a_name_is_valid_when_any_model_knows_it():
+    request = RankRequest(
+        candidates=(Candidate(id="i1", features={"price": 1}),),
+        user=UserRef(features={"age": 30}),
+        context={"hour": 21, "device": "web", "surface": "home"},
+    )
+
+    FeatureNames.of([OLD, NEW]).check(request)
+    with pytest.raises(InvalidRequest, match="hour"):
+        FeatureNames.of([OLD]).check(request)
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"user": UserRef(features={"user_id": "u1"})}, "$.user.features.user_id"),
+        (
+            {"candidates": (Candidate(id="i1", features={"item_id": "i2"}),)},
+            "$.candidates[0].features.item_id",
+        ),
+        ({"context": {"anchor_item": "i1"}}, "$.context.anchor_item"),
+    ],
+)
+def test_ids_have_their_own_fields_and_are_no_features(fields, path):
+    with pytest.raises(InvalidRequest) as refused:
+        FeatureNames.of([NEW]).check(RankRequest(**{"candidates": ("i1",), **fields}))
+
+    assert refused.value.path == path
+
+
+def test_an_unknown_name_is_told_with_the_known_ones():
+    with pytest.raises(InvalidRequest, match="known here: device, hour, surface"):
+        FeatureNames.of([NEW]).check(RankRequest(candidates=("i1",), context={"moon": "full"}))
+
+
+def test_a_query_parameter_is_a_number_if_any_model_wants_one():
+    names = FeatureNames.of([OLD, NEW])
+
+    assert names.context_value("hour", "21") == 21.0
+    assert names.context_value("device", "21") == "21"
+    with pytest.raises(InvalidRequest, match="'late'") as refused:
+        names.context_value("hour", "late")
+    assert refused.value.path == "$.hour"

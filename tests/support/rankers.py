@@ -1,0 +1,151 @@
+"""A ranker over a tiny bundle, with fake engines, a cache in memory, and time by hand."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from experiments.assignment import Assigner
+from experiments.definition import Experiment
+from experiments.events import Exposure
+from experiments.source import FixedExperiments
+from ranking_models.bundle import Bundle
+from ranking_models.schema import FeatureBatch
+from service.batching.batcher import Batcher
+from service.cache import ScoreCache
+from service.clock import Clock
+from service.deployments import Deployment, Deployments
+from service.deployments.deployment import score_hash
+from service.engines import Engine
+from service.engines.chain import EngineChain
+from service.events.signing import SigningKeys
+from service.events.slates import SlateIds
+from service.events.tokens import ExposureTokens
+from service.feature_names import FeatureNames
+from service.features import BundleFeatures, RequestRows
+from service.messages import RankReply, RankRequest
+from service.ranker import Ranked, Ranker
+from service.routing import Router
+from service.scoring import SlateScorer
+from service.settings import BatchPolicy, DeploymentSettings
+from service.slate import PopularityOrder
+from service.telemetry import ExportSettings, Telemetry, create_telemetry
+
+KEYS = SigningKeys({"test": b"k" * 32}, "test")
+TOKENS = ExposureTokens(KEYS)
+POLICY = BatchPolicy()
+
+
+class CountedFeatures:
+    """The features of a bundle, and how often a batch of them was built."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._features = BundleFeatures(bundle)
+        self.batches = 0
+
+    def encode(self, request: RankRequest) -> RequestRows:
+        return self._features.encode(request)
+
+    def batch(self, rows: RequestRows) -> FeatureBatch:
+        self.batches += 1
+        return self._features.batch(rows)
+
+    def position(self, item_id: str) -> int:
+        return self._features.position(item_id)
+
+
+class KeptExposures:
+    """An exposure sink that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.recorded: list[Exposure] = []
+
+    def record(self, exposure: Exposure) -> None:
+        self.recorded.append(exposure)
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class Kitchen:
+    """A ranker and everything that a test may want to look at or break."""
+
+    def __init__(
+        self,
+        deployments: Iterable[Deployment],
+        clock: Clock,
+        *,
+        experiments: Sequence[Experiment] = (),
+        surfaces: Mapping[str, str] | None = None,
+        allow_degraded: bool = True,
+    ) -> None:
+        self.deployments = Deployments([*deployments])
+        self.clock = clock
+        self.exposures = KeptExposures()
+        self.telemetry = quiet_telemetry(clock)
+        self.ranker = Ranker(
+            router=Router(
+                FixedExperiments(Assigner(experiments)),
+                surfaces or {},
+                next(iter(self.deployments)),
+            ),
+            deployments=self.deployments,
+            feature_names=FeatureNames.of([b.schema for b in self.deployments.bundles]),
+            scorer=SlateScorer(telemetry=self.telemetry, clock=clock),
+            slates=SlateIds(KEYS),
+            tokens=TOKENS,
+            token_ttl_s=60.0,
+            exposures=self.exposures,
+            telemetry=self.telemetry,
+            clock=clock,
+            allow_degraded=allow_degraded,
+        )
+
+    async def rank(self, *candidates: str, **fields: Any) -> Ranked:
+        """Rank without the work after the reply."""
+        request = RankRequest(candidates=candidates or ("i1", "i2", "i3"), **fields)
+        return await self.ranker.rank(request, arrived=self.clock.now())
+
+    async def serve(self, *candidates: str, **fields: Any) -> RankReply:
+        """Rank, and do what is left to do after the reply."""
+        ranked = await self.rank(*candidates, **fields)
+        await self.ranker.record(ranked)
+        return ranked.reply
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """A sample of the metrics page; None if it is not there."""
+        page = self.telemetry.metrics.render("")[0].decode()
+        samples = (s for family in text_string_to_metric_families(page) for s in family.samples)
+        return next((s.value for s in samples if s.name == name and s.labels == labels), None)
+
+
+def deployment_of(
+    bundle: Bundle,
+    *engines: Engine,
+    clock: Clock,
+    name: str = "ranker",
+    cache: ScoreCache | None = None,
+    policy: BatchPolicy = POLICY,
+) -> Deployment:
+    """A deployment over a chain of engines; without any it ranks by popularity."""
+    chains = (EngineChain(engines, clock),) if engines else ()
+    first = engines[0].info.name if engines else "popularity"
+    return Deployment(
+        name=name,
+        settings=DeploymentSettings(model="tiny", cache="exact" if cache else "off"),
+        bundle=bundle,
+        features=CountedFeatures(bundle),
+        popularity=PopularityOrder(bundle.popularity),
+        score_hash=score_hash(bundle, "fp32", first),
+        batcher=Batcher(chains, policy, clock) if chains else None,
+        chains=chains,
+        cache=cache,
+    )
+
+
+def quiet_telemetry(clock: Clock) -> Telemetry:
+    """Telemetry that counts and sends nothing."""
+    return create_telemetry(
+        sample_ratio=0.0, export=ExportSettings(), surfaces=(), version="0", clock=clock
+    )
