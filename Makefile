@@ -10,14 +10,17 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
   $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
   && echo $$p && break; done)
 VENV ?= .venv
+VERIFY := $(VENV)-verify
 BIN := $(VENV)/bin
 LOCKS := deploy/locks
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+INSTALL := -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python $(INSTALL)
 TORCH_INDEX ?=
 ARGS ?=
 
-.PHONY: help serve demo test lint check bench demo-bundle lock format clean
+.PHONY: help serve demo test lint check bench verify demo-bundle lock format clean
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 
 help:
 	@echo "make serve        environment, then the service on 127.0.0.1:8080"
@@ -25,6 +28,7 @@ help:
 	@echo "make test         environment with torch, then the whole default test suite"
 	@echo "make check        format, lint, types, import directions, then the tests"
 	@echo "make bench        the measurements behind the README's table"
+	@echo "make verify       fuzz a running service by its API document, about a minute"
 	@echo "make demo-bundle  make the demonstration bundle anew"
 	@echo "make lock         resolve the locks anew"
 
@@ -48,6 +52,9 @@ check: lint test
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+verify: $(VENV)/.serve $(VERIFY)/.done
+	@$(BIN)/python -m tests.verify $(VERIFY)/bin/schemathesis
+
 demo-bundle: $(VENV)/.dev
 	@$(BIN)/podium demo-bundle $(ARGS)
 
@@ -55,10 +62,11 @@ format: $(VENV)/.dev
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-$(BIN)/python:
+# A venv that failed (Debian: without python3-venv) leaves an interpreter without pip.
+%/bin/python:
 	@test -n "$(PYTHON)" || { echo "podium needs Python 3.11, 3.12 or 3.13; set PYTHON=/path/to/it" >&2; exit 2; }
-	@echo "making the environment in $(VENV) with $(PYTHON)"
-	@$(PYTHON) -m venv $(VENV)
+	@echo "making the environment in $* with $(PYTHON)"
+	@$(PYTHON) -m venv $* || { rm -f $@; exit 1; }
 
 $(VENV)/.serve: $(LOCKS)/serve.txt pyproject.toml | $(BIN)/python
 	@echo "installing what serving needs"
@@ -73,15 +81,25 @@ $(VENV)/.dev: $(VENV)/.serve $(LOCKS)/dev.txt $(LOCKS)/train.txt
 	@$(PIP) -r $(LOCKS)/train.txt
 	@touch $@
 
+# Of its own, for schemathesis pins versions that development does not share.
+$(VERIFY)/.done: $(LOCKS)/verify.txt | $(VERIFY)/bin/python
+	@echo "installing schemathesis in $(VERIFY)"
+	@$(VERIFY)/bin/python $(INSTALL) --require-hashes -r $(LOCKS)/verify.txt
+	@touch $@
+
 # Universal for Python 3.11 to 3.13; `train` is pinned without hashes, since
 # the torch wheel differs between its CPU and CUDA builds.
 lock: $(VENV)/.dev
-	@$(PIP) uv
+	@$(PIP) --require-hashes -r $(LOCKS)/uv.txt
 	@$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	  --extra cpu pyproject.toml $(LOCKS)/build.in -o $(LOCKS)/serve.txt
 	@$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	  --extra cpu --extra dev -c $(LOCKS)/serve.txt pyproject.toml $(LOCKS)/build.in -o $(LOCKS)/dev.txt
+	@$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	  $(LOCKS)/verify.in -o $(LOCKS)/verify.txt
+	@$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	  $(LOCKS)/uv.in -o $(LOCKS)/uv.txt
 	@echo "train.txt is pinned by hand: it lists the train extra and what only that needs"
 
 clean:
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(VERIFY) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

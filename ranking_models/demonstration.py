@@ -1,14 +1,16 @@
 """The recipe of the demonstration bundle: simulate, train, export. Needs the training stack."""
 
+import shutil
 import tempfile
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from ranking_models.bundle import Bundle
-from ranking_models.errors import InputError
+from ranking_models.bundle import Bundle, find_bundle
+from ranking_models.errors import BundleError, InputError
 from ranking_models.export.to_bundle import export_run
 from ranking_models.fitting import FitOptions, TrainingProgress
 from ranking_models.logs import log_files_in, read_logs
@@ -36,12 +38,15 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     architecture: Architecture = Architecture(
         name="dcn-v2", embedding_dim=8, cross_layers=2, hidden=(64, 32)
     )
+    # Every option stands here, so that other defaults make no other bundle.
     options: FitOptions = FitOptions(
         learning_rate=2e-3,
         weight_decay=0.1,
         batch_size=2048,
+        epochs=40,
         patience=2,
         hidden_share=0.02,
+        seed=1,
         double=True,  # so that another machine makes the same scores
     )
 
@@ -78,6 +83,22 @@ def make_bundle(
             progress=progress,
         )
         return export_run(run, root, name=NAME, created=created)
+
+
+def remove_other_versions(made: Path) -> Iterator[Path]:
+    """Remove the other versions of a bundle that lie beside it, and yield their folders.
+
+    Only what is a bundle of that model is removed; other files and folders stay.
+    """
+    for folder in sorted(made.parent.iterdir()):
+        if folder == made:
+            continue
+        try:
+            found = find_bundle(made.parents[1], f"{made.parent.name}@{folder.name}")
+        except BundleError:
+            continue
+        shutil.rmtree(found)
+        yield found
 
 
 def largest_difference(one: Bundle, other: Bundle) -> float:

@@ -32,9 +32,9 @@ class FitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How to fit; the defaults were chosen on validation rows of MovieLens-100K."""
 
     learning_rate: float = 1e-3
-    weight_decay: float = 0.05
+    weight_decay: float = 0.1
     """Decoupled (AdamW). Rare ids, which few gradients hold up, shrink towards zero."""
-    batch_size: int = 512
+    batch_size: int = 256
     epochs: int = 40
     """At most, while there are validation rows to stop by."""
     patience: int = 3
@@ -45,10 +45,6 @@ class FitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     double: bool = False
     """Train in double precision. It takes up to twice as long, and scores then agree to 1e-6
     between kinds of CPU; in single precision rounding grows to differences of 0.01."""
-
-    def of_epochs(self, epochs: int) -> "FitOptions":
-        """The same for exactly this many epochs."""
-        return msgspec.structs.replace(self, epochs=epochs)
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,8 +108,11 @@ def fit(
     *,
     rows: Rows,
     epochs: int,
+    phase: str,
 ) -> Weights:
     """Train a fresh network on some rows for so many epochs; its weights by name.
+
+    ``phase`` is what the progress calls this round.
 
     Runs on one thread with deterministic kernels: the same input gives the
     same weights, bit for bit, on the same machine and versions. They are
@@ -124,7 +123,7 @@ def fit(
     """
     with _deterministic(options):
         fitting = _Fitting(data, architecture, options, rows, progress)
-        progress.begin("final epoch", epochs, fitting.steps)
+        progress.begin(phase, epochs, fitting.steps)
         for epoch in range(1, epochs + 1):
             fitting.train_epoch(epoch)
         state = fitting.network.state_dict()
@@ -210,7 +209,8 @@ def scores(network: RankingNetwork, data: Dataset, rows: Rows) -> Float32:
 def tensors(schema: FeatureSchema, batch: FeatureBatch) -> list[Tensor]:
     """The network's inputs in their order: dense, ids, then the multi-valued ones."""
     arrays = [batch.dense, batch.ids, *(batch.multi[spec.name] for spec in schema.multi)]
-    return [torch.from_numpy(array) for array in arrays]
+    # Torch warns of arrays that it cannot write to, such as those of a bundle: they are copied.
+    return [torch.from_numpy(np.require(array, requirements="W")) for array in arrays]
 
 
 def _inputs(network: RankingNetwork, schema: FeatureSchema, batch: FeatureBatch) -> list[Tensor]:

@@ -41,7 +41,8 @@ class Quality(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Figures on held-out rows of one split."""
 
     split: str
-    """In words, such as "last tenth of each user's rows by time"."""
+    """In words, such as "last tenth of each user's rows by time". It ends in "before a last round
+    on all rows" where the figures are those of the same recipe without the test rows."""
     rows: int
     users: int
     auc: float

@@ -93,13 +93,16 @@ max_length = 6
 
 def fetch_movielens(
     out: Path, *, force: bool, download: Callable[[Path], Path] | None = None
-) -> bool:
-    """Write the log's four files into ``out``; False when they are there already.
+) -> dict[str, int] | None:
+    """Write the log's four files into ``out``; None when they are there already.
 
     Args:
         out: Folder of the log, made whole or not at all.
         force: Fetch again and replace the folder.
         download: Puts the wheel into a folder and returns its path.
+
+    Returns:
+        Rows written, by table: interactions, items, users.
 
     Raises:
         InputError: ``out`` is something else, pip is missing or fails, or the
@@ -108,7 +111,7 @@ def fetch_movielens(
     if out.exists():
         complete = all((out / name).is_file() for name in _FILES)
         if complete and not force:
-            return False
+            return None
         if not complete:
             raise InputError(f"{out}: is there and is not this data; choose another folder")
     with tempfile.TemporaryDirectory() as scratch:
@@ -117,7 +120,7 @@ def fetch_movielens(
         for name, columns in tables.items():
             parquet.write_table(pa.table(columns), folder / f"{name}.parquet")
         (folder / "schema.toml").write_text(SCHEMA, "utf-8")
-    return True
+    return {name: len(next(iter(columns.values()))) for name, columns in tables.items()}
 
 
 def download_wheel(folder: Path) -> Path:

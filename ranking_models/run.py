@@ -13,7 +13,7 @@ Nothing is pickled, and nothing that is pickled is read.
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -32,6 +32,10 @@ FORMAT = 1
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
+ReleaseOn = Literal["rest", "all"]
+"""What the released weights have seen: all rows but the test's, or these too."""
+
+
 class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the weights came about; with the same log it makes them again."""
 
@@ -43,6 +47,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """At that epoch, before the final round on training and validation rows."""
     tools: dict[str, str]
     """Package to version."""
+    release_on: ReleaseOn = "rest"
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,7 +176,7 @@ def load_run(directory: Path) -> TrainedRun:
         raise InputError(f"{file}: format {content.format}, this version reads {FORMAT}")
     schema = content.schema
     candidates = _load(directory / "candidates.npz", ("popularity", "anchors"))
-    held_out = _load(directory / "held_out.npz", ("labels", *_inputs(schema)))
+    held_out = _load(directory / "held_out.npz", ("labels", *schema.inputs))
     return TrainedRun(
         directory=directory,
         name=directory.resolve().name,
@@ -182,7 +187,7 @@ def load_run(directory: Path) -> TrainedRun:
         users=_load_table(directory / "users.npz", schema.of("user")),
         popularity=candidates["popularity"],
         anchors=candidates["anchors"],
-        held_out=_batch(schema, held_out),
+        held_out=FeatureBatch.of_inputs(held_out),
         held_out_labels=held_out["labels"],
         quality=content.quality,
         data=content.data,
@@ -190,21 +195,9 @@ def load_run(directory: Path) -> TrainedRun:
     )
 
 
-def _inputs(schema: FeatureSchema) -> tuple[str, ...]:
-    return ("dense", "ids", *(f"multi_{spec.name}" for spec in schema.multi))
-
-
 def _load_table(file: Path, schema: FeatureSchema) -> Table:
-    arrays = _load(file, ("row_ids", *_inputs(schema)))
-    return Table(ids=tuple(arrays["row_ids"].tolist()), features=_batch(schema, arrays))
-
-
-def _batch(schema: FeatureSchema, arrays: Arrays) -> FeatureBatch:
-    return FeatureBatch(
-        dense=arrays["dense"],
-        ids=arrays["ids"],
-        multi={spec.name: arrays[f"multi_{spec.name}"] for spec in schema.multi},
-    )
+    arrays = _load(file, ("row_ids", *schema.inputs))
+    return Table(ids=tuple(arrays["row_ids"].tolist()), features=FeatureBatch.of_inputs(arrays))
 
 
 def _load(file: Path, names: tuple[str, ...]) -> Arrays:

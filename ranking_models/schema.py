@@ -8,7 +8,7 @@ service imports it without the training stack.
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from math import isfinite, log1p
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -100,6 +100,11 @@ class FeatureSchema(
         """The multi-valued features: one input each."""
         return tuple(spec for spec in self.features if spec.kind == "multi")
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the arrays of `FeatureBatch.inputs`."""
+        return ("dense", "ids", *(f"multi_{spec.name}" for spec in self.multi))
+
     def of(self, source: Source) -> "FeatureSchema":
         """The features of one source, in the same order."""
         return FeatureSchema(features=tuple(s for s in self.features if s.source == source))
@@ -128,6 +133,19 @@ class FeatureBatch(msgspec.Struct, frozen=True, kw_only=True):
             "ids": self.ids,
             **{f"multi_{name}": values for name, values in self.multi.items()},
         }
+
+    @staticmethod
+    def of_inputs(inputs: Mapping[str, npt.NDArray[Any]]) -> "FeatureBatch":
+        """The batch whose `inputs` these are."""
+        return FeatureBatch(
+            dense=inputs["dense"],
+            ids=inputs["ids"],
+            multi={
+                name.removeprefix("multi_"): values
+                for name, values in inputs.items()
+                if name.startswith("multi_")
+            },
+        )
 
     def take(self, rows: slice | Int32 | npt.NDArray[np.intp]) -> "FeatureBatch":
         """A batch of some of the rows."""

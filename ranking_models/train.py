@@ -5,9 +5,12 @@
     -> train until the validation rows stop getting better: that many epochs are right
     -> learn and train again, for that many epochs, on training and validation rows
     -> measure once on the test rows
+    -> if asked to: learn and train again, for that many epochs, on all rows
 
-The second round matters because the rows nearest to the future are the ones
-most like it. No figure is measured on rows that the released weights have seen.
+The later rounds matter because the rows nearest to the future are the ones most
+like it. No figure is measured on rows that the measured weights have seen. By
+default the measured weights are the released ones, so that whoever holds a
+figure against the model finds it true.
 """
 
 from datetime import UTC, datetime
@@ -15,15 +18,23 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 
 from ranking_models import metrics
 from ranking_models.candidates import anchor_candidates, popularity_order
 from ranking_models.data import Dataset, encode, fit_schema
-from ranking_models.fitting import FitOptions, TrainingProgress, fit, scores, search_epochs
+from ranking_models.fitting import (
+    FitOptions,
+    TrainingProgress,
+    Weights,
+    fit,
+    scores,
+    search_epochs,
+)
 from ranking_models.logs import Entities, Logs
 from ranking_models.manifest import Architecture, DataSource, Quality
 from ranking_models.nn import RankingNetwork, restore
-from ranking_models.run import Table, TrainedRun, Training
+from ranking_models.run import ReleaseOn, Table, TrainedRun, Training
 from ranking_models.schema import FeatureBatch
 from ranking_models.split import Rows, Split, SplitName, split_logs
 
@@ -36,6 +47,7 @@ def train_run(
     options: FitOptions,
     *,
     split: SplitName,
+    release_on: ReleaseOn = "rest",
     directory: Path,
     progress: TrainingProgress,
 ) -> TrainedRun:
@@ -46,6 +58,8 @@ def train_run(
         architecture: Which network.
         options: How to fit it, and the seed.
         split: What is held out; see `split_logs`.
+        release_on: Whether the measured model is released (``rest``), or one of
+            the same recipe that learns from the test rows too (``all``).
         directory: Where the run is meant to be saved; its name is the model's.
         progress: Hears of every step.
 
@@ -58,8 +72,24 @@ def train_run(
         data, architecture, options, progress, rows=parts.train, validation=parts.validation
     )
     seen = np.concatenate([parts.train, parts.validation])
-    data = encode(logs, fit_schema(logs, seen))
-    weights = fit(data, architecture, options, progress, rows=seen, epochs=found.epochs)
+    again = release_on == "all"
+    phase = "measured epoch" if again else "final epoch"
+    data, weights = _learn(
+        logs, architecture, options, progress, rows=seen, epochs=found.epochs, phase=phase
+    )
+    quality = _quality(logs, data, restore(architecture, data.schema, weights), parts)
+    if again:
+        seen = np.arange(len(logs.label))
+        data, weights = _learn(
+            logs,
+            architecture,
+            options,
+            progress,
+            rows=seen,
+            epochs=found.epochs,
+            phase="final epoch",
+        )
+        quality = replace(quality, split=f"{quality.split}, before a last round on all rows")
 
     items = len(logs.items.ids)
     popularity = popularity_order(logs.item[seen], logs.label[seen], items)
@@ -77,16 +107,32 @@ def train_run(
         anchors=anchor_candidates(logs.unit[liked], logs.item[liked], items, popularity=popularity),
         held_out=data.inputs(held_out),
         held_out_labels=logs.label[held_out],
-        quality=_quality(logs, data, restore(architecture, data.schema, weights), parts),
+        quality=quality,
         data=_data_source(logs),
         training=Training(
             options=options,
             split=split,
+            release_on=release_on,
             epochs=found.epochs,
             validation_log_loss=found.log_loss,
             tools={name: version(name) for name in ("numpy", "torch")},
         ),
     )
+
+
+def _learn(
+    logs: Logs,
+    architecture: Architecture,
+    options: FitOptions,
+    progress: TrainingProgress,
+    *,
+    rows: Rows,
+    epochs: int,
+    phase: str,
+) -> tuple[Dataset, Weights]:
+    """Vocabularies, scales and weights from some rows and no others."""
+    data = encode(logs, fit_schema(logs, rows))
+    return data, fit(data, architecture, options, progress, rows=rows, epochs=epochs, phase=phase)
 
 
 def _liked_in_time_order(logs: Logs, rows: Rows) -> Rows:

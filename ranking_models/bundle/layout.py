@@ -66,8 +66,7 @@ def id_array(ids: Sequence[str], file: str) -> Ids:
 
 def table_files(folder: str, schema: FeatureSchema) -> dict[str, str]:
     """The files of one table's features, by the name of the input they belong to."""
-    names = ["dense", "ids", *(f"multi_{spec.name}" for spec in schema.multi)]
-    return {name: f"{folder}/{name}.npy" for name in names}
+    return {name: f"{folder}/{name}.npy" for name in schema.inputs}
 
 
 def bundle_files(schema: FeatureSchema, precisions: Mapping[str, Variant]) -> set[str]:
@@ -107,7 +106,7 @@ def check_arrays(schema: FeatureSchema, arrays: BundleArrays) -> None:
     """
     catalogue = table_files("catalogue", schema.of("item"))
     users = table_files("users", schema.of("user"))
-    golden = dict.fromkeys([*arrays.golden.inputs(), *table_files("", schema)], GOLDEN)
+    golden = dict.fromkeys([*arrays.golden.inputs(), *schema.inputs], GOLDEN)
     _check_ids(arrays.item_ids, ITEM_IDS)
     _check_ids(arrays.user_ids, USER_IDS)
     items = len(arrays.item_ids)

@@ -197,7 +197,7 @@ def _check_digest(file: Path, digest: FileDigest) -> None:
 
 
 def _load(path: Path, schema: FeatureSchema) -> BundleArrays:
-    golden = _golden(path / GOLDEN, {"score", *table_files("", schema)})
+    golden = _golden(path / GOLDEN, {"score", *schema.inputs})
     return BundleArrays(
         item_ids=_mapped(path / ITEM_IDS),
         items=_table(path, "catalogue", schema.of("item")),
@@ -206,19 +206,13 @@ def _load(path: Path, schema: FeatureSchema) -> BundleArrays:
         candidates=_mapped(path / CANDIDATES),
         popularity=_mapped(path / POPULARITY),
         golden_scores=golden.pop("score"),
-        golden=_batch(golden),
+        golden=FeatureBatch.of_inputs(golden),
     )
 
 
 def _table(path: Path, folder: str, schema: FeatureSchema) -> FeatureBatch:
     files = table_files(folder, schema)
-    return _batch({name: _mapped(path / file) for name, file in files.items()})
-
-
-def _batch(inputs: dict[str, Array]) -> FeatureBatch:
-    dense, ids = inputs.pop("dense"), inputs.pop("ids")
-    multi = {name.removeprefix("multi_"): values for name, values in inputs.items()}
-    return FeatureBatch(dense=dense, ids=ids, multi=multi)
+    return FeatureBatch.of_inputs({name: _mapped(path / file) for name, file in files.items()})
 
 
 def _mapped(file: Path) -> Array:

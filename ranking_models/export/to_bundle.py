@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from ranking_models.bundle import BundleArrays, BundleContents, Graph, id_array, write_bundle
-from ranking_models.export.onnx_runtime import onnx_runtime_scorer
-from ranking_models.export.parity import Scorer, check_batches
 from ranking_models.export.to_onnx import export_graph
+from ranking_models.fitting import tensors
 from ranking_models.golden import GOLDEN_ROWS, golden_rows
+from ranking_models.onnx_runtime import onnx_runtime_scorer
+from ranking_models.parity import Scorer, check_batches
 from ranking_models.run import TrainedRun
 from ranking_models.schema import FeatureBatch, FeatureSchema, Float32
 
@@ -94,11 +95,8 @@ def torch_scorer(module: nn.Module, schema: FeatureSchema) -> Scorer:
     """The reference: the network itself, which must be in evaluation mode."""
 
     def score(batch: FeatureBatch) -> Float32:
-        arrays = [batch.dense, batch.ids, *(batch.multi[spec.name] for spec in schema.multi)]
-        # Copied, because torch warns of arrays that it cannot write to.
-        inputs = [torch.from_numpy(np.array(values)) for values in arrays]
         with torch.inference_mode():
-            scores: Float32 = module(*inputs).numpy()
+            scores: Float32 = module(*tensors(schema, batch)).numpy()
         return scores
 
     return score

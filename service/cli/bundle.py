@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ranking_models.bundle import Bundle, find_bundle, read_manifest
-from ranking_models.manifest import ModelManifest, encode_manifest
-from ranking_models.schema import FeatureSpec
+if TYPE_CHECKING:
+    from ranking_models.manifest import ModelManifest
+    from ranking_models.schema import FeatureSpec
 
 app = typer.Typer(help="Look into bundles and verify them.", no_args_is_help=True)
 
@@ -30,6 +30,9 @@ def inspect(
 
     Example: podium bundle inspect movielens@3f9c2a1b
     """
+    from ranking_models.bundle import read_manifest
+    from ranking_models.manifest import encode_manifest
+
     path = _locate(bundles, bundle)
     manifest = read_manifest(path)
     if json:
@@ -45,8 +48,9 @@ def verify(bundle: Reference, bundles: Root = Path("bundles")) -> None:
 
     Example: podium bundle verify bundles/movielens/3f9c2a1b
     """
-    from ranking_models.export.onnx_runtime import onnx_runtime_scorer
-    from ranking_models.export.parity import check_parity
+    from ranking_models.bundle import Bundle
+    from ranking_models.onnx_runtime import onnx_runtime_scorer
+    from ranking_models.parity import check_parity
 
     opened = Bundle.open(_locate(bundles, bundle))
     rows, reference = opened.golden
@@ -66,12 +70,14 @@ def verify(bundle: Reference, bundles: Root = Path("bundles")) -> None:
 
 
 def _locate(root: Path, reference: str) -> Path:
+    from ranking_models.bundle import find_bundle
+
     path = Path(reference)
     is_path = "/" in reference or (path / "manifest.json").exists()
     return path if is_path else find_bundle(root, reference)
 
 
-def _description(manifest: ModelManifest, path: Path) -> Iterable[str]:
+def _description(manifest: "ModelManifest", path: Path) -> Iterable[str]:
     yield f"{manifest.name}@{manifest.version}"
     yield from _table(_facts(manifest, path))
     yield from ("", "Features")
@@ -85,7 +91,7 @@ def _description(manifest: ModelManifest, path: Path) -> Iterable[str]:
     yield from _table((f, f"{d.bytes:,} bytes", d.sha256) for f, d in manifest.files.items())
 
 
-def _facts(manifest: ModelManifest, path: Path) -> Iterable[tuple[str, str]]:
+def _facts(manifest: "ModelManifest", path: Path) -> Iterable[tuple[str, str]]:
     net, quality, data = manifest.architecture, manifest.quality, manifest.data
     cross = f", {net.cross_layers} cross layers" if net.cross_layers else ""
     hidden = "-".join(map(str, net.hidden)) or "none"
@@ -108,7 +114,7 @@ def _facts(manifest: ModelManifest, path: Path) -> Iterable[tuple[str, str]]:
     yield "made with", ", ".join(f"{tool} {version}" for tool, version in manifest.tools.items())
 
 
-def _encoding(spec: FeatureSpec) -> str:
+def _encoding(spec: "FeatureSpec") -> str:
     default = "" if spec.default is None else f", {spec.default!r} if missing"
     if spec.kind == "numeric":
         log = "log, " if spec.log else ""

@@ -35,9 +35,11 @@ def fetch(
     from ranking_models.movielens import LICENCE, fetch_movielens
 
     folder = out or Path("data") / name.value
-    if not fetch_movielens(folder, force=force):
+    written = fetch_movielens(folder, force=force)
+    if written is None:
         typer.echo(f"{folder} is there already; --force fetches it again")
         return
-    typer.echo(f"wrote {folder}: 100,000 ratings, 1,682 items, 943 users")
+    rows = ", ".join(f"{count:,} {table}" for table, count in written.items())
+    typer.echo(f"wrote {folder}: {rows}")
     typer.echo(f"licence: {LICENCE}")
     typer.echo(f"next: podium train --data {folder}")

@@ -1,6 +1,5 @@
 """``podium demo``: the service, shoppers, and the experiment's report beside the truth."""
 
-import asyncio
 import contextlib
 import signal
 import sys
@@ -48,11 +47,16 @@ def demo(
 
 
 def _shop(url: str, sessions: int) -> int:
+    import asyncio
+
     from ranking_models.marketplace import Marketplace, MarketplaceSpec
     from ranking_models.marketplace.spec import SHOPPERS_SEED
     from service.demo.run import demonstrate, render_demonstration
 
-    with typer.progressbar(length=sessions, label="shoppers", file=sys.stderr) as progress:
+    terminal = sys.stderr.isatty()
+    with typer.progressbar(
+        length=sessions, label="shoppers", file=sys.stderr, hidden=not terminal
+    ) as progress:
         found = asyncio.run(
             demonstrate(
                 url,

@@ -1,6 +1,5 @@
 """``podium demo-bundle``: the demonstration bundle, made from nothing."""
 
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -36,6 +35,7 @@ def demo_bundle(
 
     Example: podium demo-bundle --check
     """
+    from ranking_models.demonstration import remove_other_versions
     from service.deployments import bundle_directory
     from service.settings import demo_settings_file, load_settings
 
@@ -44,10 +44,8 @@ def demo_bundle(
         return _check(place)
     made = _make(place)
     if out is None:
-        for other in made.path.parent.iterdir():
-            if other != made.path:
-                shutil.rmtree(other)
-                print(f"removed {other}")
+        for other in remove_other_versions(made.path):
+            print(f"removed {other}")
     _describe(made)
     return 0
 
@@ -84,9 +82,9 @@ def _check(root: Path) -> int:
 
 
 def _describe(bundle: "Bundle") -> None:
-    from ranking_models.export.onnx_runtime import onnx_runtime_scorer
     from ranking_models.marketplace import Marketplace, MarketplaceSpec
     from ranking_models.marketplace.spec import SHOPPERS_SEED
+    from ranking_models.onnx_runtime import onnx_runtime_scorer
     from service.demo.orders import compare_orders
 
     size = sum(file.stat().st_size for file in bundle.path.rglob("*") if file.is_file())

@@ -1,8 +1,10 @@
 """``podium experiment``: read experiments of a running service."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
+
+Reply = TypeVar("Reply")
 
 app = typer.Typer(
     help="Read the experiments of a running service.", no_args_is_help=True, rich_markup_mode=None
@@ -23,14 +25,11 @@ def list_experiments(url: Url = HERE, api_key: Key = None, as_json: AsJson = Fal
 
     Example: podium experiment list --url http://127.0.0.1:8080
     """
-    import msgspec
-
     from service.messages import ExperimentsReply
 
-    body = _get(url, "/v1/experiments", api_key)
+    body, reply = _get(url, "/v1/experiments", api_key, ExperimentsReply)
     if as_json:
-        return print(body.decode())
-    reply = msgspec.json.decode(body, type=ExperimentsReply)
+        return print(body)
     for found in reply.experiments:
         shares = ", ".join(f"{v.name} {v.share_bp / 100:g} %" for v in found.variants)
         phase = f"phase {found.phase}, {found.traffic_bp / 100:g} % of the traffic"
@@ -53,35 +52,39 @@ def report(
     """
     from urllib.parse import quote
 
-    import msgspec
-
     from experiments.report import Report, render_text
 
-    body = _get(url, f"/v1/experiments/{quote(key, safe='')}/report", api_key)
-    if as_json:
-        return print(body.decode())
-    return print(render_text(msgspec.json.decode(body, type=Report)))
+    path = f"/v1/experiments/{quote(key, safe='')}/report"
+    body, found = _get(url, path, api_key, Report)
+    return print(body if as_json else render_text(found))
 
 
-def _get(url: str, path: str, api_key: str | None) -> bytes:
-    """The body of an answer with status 200.
+def _get(url: str, path: str, api_key: str | None, kind: type[Reply]) -> tuple[str, Reply]:
+    """An answer with status 200, as it is and decoded.
 
     Raises:
-        InputError: the service cannot be reached, or it refused.
+        InputError: nobody can be reached, Podium refused, or it is not Podium that answers.
     """
     import httpx
+    import msgspec
 
     from ranking_models.errors import InputError
 
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
-        response = httpx.get(url.rstrip("/") + path, headers=headers, timeout=10)
+        # Not through a proxy of the environment: the URL names the service itself.
+        response = httpx.get(url.rstrip("/") + path, headers=headers, timeout=10, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"no answer from {url} ({reason}); is podium serve running?") from None
+    except UnicodeEncodeError:
+        raise InputError("the API key has characters that no HTTP header takes") from None
     if response.status_code != httpx.codes.OK:
         raise InputError(f"{url}{path}: {_refusal(response)}")
-    return response.content
+    try:
+        return response.text, msgspec.json.decode(response.content, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InputError(f"{url}{path}: the answer is not Podium's: {error}") from None
 
 
 def _refusal(response: Any) -> str:
@@ -91,6 +94,6 @@ def _refusal(response: Any) -> str:
 
     try:
         problem = msgspec.json.decode(response.content, type=Problem)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return f"HTTP {response.status_code}, and no answer of Podium's"
     return f"{problem.code}: {problem.detail}"

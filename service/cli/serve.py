@@ -12,7 +12,9 @@ def serve(
         typer.Option(help="Settings file (TOML). Without it: the demonstration.", metavar="FILE"),
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port; 0 picks a free one.", min=0, max=65_535)
+    ] = None,
     redis_url: Annotated[
         str | None, typer.Option(help="Redis or Valkey in place of the embedded servers.")
     ] = None,

@@ -1,29 +1,18 @@
 """``podium simulate``: a marketplace with known click probabilities, as files or as shoppers."""
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ranking_models.marketplace.spec import (
-    ITEMS,
-    LOG_SEED,
-    LOG_SESSIONS,
-    SEED,
-    SHOPPERS_SEED,
-    USERS,
-    MarketplaceSpec,
-)
-
 if TYPE_CHECKING:
-    from ranking_models.marketplace import Marketplace
+    from ranking_models.marketplace import Marketplace, MarketplaceSpec
 
 PLAYED_SESSIONS = 2_000
 CONCURRENCY = 8
 
-_SPEC = MarketplaceSpec()
+_DEFAULT = "Default: the demonstration's."
 
 
 def simulate(
@@ -34,19 +23,14 @@ def simulate(
     url: Annotated[
         str | None, typer.Option(help="Play shoppers against a service, http://host:port.")
     ] = None,
-    seed: Annotated[
-        int, typer.Option(help="Of the marketplace.", min=SEED.ge, max=SEED.le)
-    ] = _SPEC.seed,
-    items: Annotated[
-        int, typer.Option(help="Items of the marketplace.", min=ITEMS.ge, max=ITEMS.le)
-    ] = _SPEC.items,
-    users: Annotated[
-        int, typer.Option(help="Users of the marketplace.", min=USERS.ge, max=USERS.le)
-    ] = _SPEC.users,
+    seed: Annotated[int | None, typer.Option(help=f"Of the marketplace. {_DEFAULT}")] = None,
+    items: Annotated[int | None, typer.Option(help=f"Items of the marketplace. {_DEFAULT}")] = None,
+    users: Annotated[int | None, typer.Option(help=f"Users of the marketplace. {_DEFAULT}")] = None,
     sessions: Annotated[
         int | None,
         typer.Option(
-            help=f"Default {LOG_SESSIONS:,} with --out, {PLAYED_SESSIONS:,} with --url.",
+            help="Default: those of the demonstration's log with --out, "
+            f"{PLAYED_SESSIONS:,} with --url.",
             min=1,
             max=1_000_000,
         ),
@@ -75,6 +59,7 @@ def simulate(
     podium simulate --url http://127.0.0.1:8080 --sessions 500
     """
     from ranking_models.marketplace import Marketplace
+    from ranking_models.marketplace.spec import LOG_SEED, LOG_SESSIONS, SHOPPERS_SEED
 
     if (out is None) == (url is None):
         raise typer.BadParameter("give either --out DIR or --url URL")
@@ -82,10 +67,11 @@ def simulate(
         raise typer.BadParameter("--with-truth goes with --out")
     if url is None and concurrency is not None:
         raise typer.BadParameter("--concurrency goes with --url")
-    marketplace = Marketplace.generate(MarketplaceSpec(seed=seed, items=items, users=users))
+    marketplace = Marketplace.generate(_spec(seed=seed, items=items, users=users))
     if out is not None:
-        seed = LOG_SEED if demand_seed is None else demand_seed
-        return _write(marketplace, out, sessions or LOG_SESSIONS, seed=seed, with_truth=with_truth)
+        demand = LOG_SEED if demand_seed is None else demand_seed
+        sessions = sessions or LOG_SESSIONS
+        return _write(marketplace, out, sessions, seed=demand, with_truth=with_truth)
     assert url is not None
     return _play(
         marketplace,
@@ -94,6 +80,20 @@ def simulate(
         seed=SHOPPERS_SEED if demand_seed is None else demand_seed,
         concurrency=concurrency or CONCURRENCY,
     )
+
+
+def _spec(**sizes: int | None) -> "MarketplaceSpec":
+    """The demonstration's marketplace but for the sizes that are given."""
+    import msgspec
+
+    from ranking_models.marketplace import MarketplaceSpec
+
+    given = {name: value for name, value in sizes.items() if value is not None}
+    try:
+        return msgspec.convert(given, MarketplaceSpec)
+    except msgspec.ValidationError as error:
+        reason, _, name = str(error).rstrip("`").partition(" - at `$.")
+        raise typer.BadParameter(reason, param_hint=f"--{name}") from None
 
 
 def _write(
@@ -111,10 +111,15 @@ def _write(
 def _play(
     marketplace: "Marketplace", url: str, sessions: int, *, seed: int, concurrency: int
 ) -> int:
-    from service.loadgen.shoppers import play_shoppers
-    from service.loadgen.summary import render_outcome
+    import asyncio
 
-    with typer.progressbar(length=sessions, label="shoppers", file=sys.stderr) as progress:
+    from service.loadgen.outcome import render_outcome
+    from service.loadgen.shoppers import play_shoppers
+
+    terminal = sys.stderr.isatty()
+    with typer.progressbar(
+        length=sessions, label="shoppers", file=sys.stderr, hidden=not terminal
+    ) as progress:
         outcome = asyncio.run(
             play_shoppers(
                 marketplace,

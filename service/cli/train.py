@@ -29,6 +29,13 @@ class HeldOut(StrEnum):
     GLOBAL = "global"
 
 
+class ReleaseOn(StrEnum):
+    """What the released weights learn from."""
+
+    REST = "rest"
+    ALL = "all"
+
+
 def train(
     data: Annotated[
         Path | None,
@@ -55,6 +62,13 @@ def train(
     split: Annotated[
         HeldOut, typer.Option(help="Hold out the last tenth of each user's rows, or of all rows.")
     ] = HeldOut.USER,
+    release_on: Annotated[
+        ReleaseOn,
+        typer.Option(
+            help="Release the measured weights, or ones trained again on all rows, those held "
+            "out too; the figures are then those of the same recipe without them."
+        ),
+    ] = ReleaseOn.REST,
     architecture: Annotated[Network, typer.Option(help="The network.")] = Network.DCN_V2,
     embedding_dim: Annotated[
         int, typer.Option(help="Width of a feature's vector.", min=1, max=1024)
@@ -70,8 +84,8 @@ def train(
         float, typer.Option(help="Share of MLP units left out.", min=0, max=0.95)
     ] = 0.4,
     learning_rate: Annotated[float, typer.Option(help="Of AdamW.", min=1e-9, max=1)] = 1e-3,
-    weight_decay: Annotated[float, typer.Option(help="Of AdamW.", min=0, max=100)] = 0.05,
-    batch_size: Annotated[int, typer.Option(help="Rows per step.", min=1)] = 512,
+    weight_decay: Annotated[float, typer.Option(help="Of AdamW.", min=0, max=100)] = 0.1,
+    batch_size: Annotated[int, typer.Option(help="Rows per step.", min=1)] = 256,
     epochs: Annotated[int, typer.Option(help="At most so many.", min=1)] = 40,
     patience: Annotated[
         int, typer.Option(help="Stop after so many epochs without a gain.", min=1)
@@ -116,7 +130,13 @@ def train(
     check_out(directory, force=force)
     with drawn_progress(sys.stderr) as progress:
         run = train_run(
-            logs, network, options, split=split.value, directory=directory, progress=progress
+            logs,
+            network,
+            options,
+            split=split.value,
+            release_on=release_on.value,
+            directory=directory,
+            progress=progress,
         )
     save_run(run, force=force)
     for line in _summary(run):

@@ -12,8 +12,9 @@ from ranking_models.marketplace.names import item_id
 from ranking_models.marketplace.orders import OrderQuality, order_quality, true_relevance
 from ranking_models.schema import FeatureBatch, Float32
 from service.features import BundleFeatures
-from service.loadgen.shoppers import CANDIDATES, rank_body, visits_of
+from service.loadgen.visits import CANDIDATES, rank_body, visits_of
 from service.messages import RankRequest
+from service.slate import PopularityOrder
 
 
 def compare_orders(
@@ -60,9 +61,8 @@ def _model_keys(
 
 
 def _popularity_keys(bundle: Bundle, drawn: Sessions) -> Float64:
-    rank = np.empty(len(bundle.popularity))
-    rank[bundle.popularity] = np.arange(len(bundle.popularity))
+    """The scores of popularity slates."""
     position = {item: at for at, item in enumerate(bundle.item_ids.tolist())}
     shown = [[position[item_id(at)] for at in row] for row in drawn.candidates.tolist()]
-    keys: Float64 = -rank[np.array(shown)]
-    return keys
+    scores = PopularityOrder(bundle.popularity).scores(np.array(shown, np.int32))
+    return scores.astype(np.float64)

@@ -12,8 +12,8 @@ from msgspec import Struct
 from experiments.report import Report, render_text
 from ranking_models.errors import InputError
 from ranking_models.marketplace import Marketplace
-from service.loadgen.shoppers import Outcome, Tally, play_shoppers
-from service.loadgen.summary import render_outcome
+from service.loadgen.outcome import Outcome, Tally, render_outcome
+from service.loadgen.shoppers import play_shoppers
 
 EXPERIMENT = "demo-ranker"
 POLL_S = 0.2

@@ -5,12 +5,11 @@ tolerance of its precision. That also warms it up.
 """
 
 from collections.abc import Sequence
-
-import numpy as np
+from importlib.metadata import PackageNotFoundError, distribution
 
 from ranking_models.bundle import Bundle
 from ranking_models.errors import BundleError
-from ranking_models.schema import FeatureBatch, Float32
+from ranking_models.parity import ParityFailed, check_batches
 from service.clock import Clock
 from service.engines import Engine, EngineInfo
 from service.engines.chain import EngineChain
@@ -18,6 +17,7 @@ from service.errors import EngineFailed, StartupError
 from service.settings import EngineSettings
 
 ONNX_RUNTIME_CPU = "onnxruntime-cpu"
+ONNX_RUNTIME_DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 
 
 def load_chain(
@@ -31,8 +31,9 @@ def load_chain(
 
     Raises:
         StartupError: the bundle has no such precision, there is no such
-            engine, the graph cannot be loaded, or its scores are off; names
-            the file and the figures.
+            engine, two distributions of its runtime are installed, the graph
+            cannot be loaded, or its scores are off; names the file and the
+            figures.
     """
     try:
         bundle.graph(precision)
@@ -47,6 +48,7 @@ def load_chain(
 def _load(bundle: Bundle, precision: str, name: str, settings: EngineSettings) -> Engine:
     if name != ONNX_RUNTIME_CPU:
         raise StartupError(f"there is no engine {name!r} to load; there is {ONNX_RUNTIME_CPU}")
+    _refuse_two_runtimes()
     try:
         from service.engines.onnx_runtime import OnnxRuntimeEngine
     except ImportError as error:
@@ -71,28 +73,37 @@ def _load(bundle: Bundle, precision: str, name: str, settings: EngineSettings) -
 def _prove(engine: Engine, bundle: Bundle, precision: str) -> None:
     rows, expected = bundle.golden
     graph, name = bundle.graph(precision), engine.info.name
-    tolerance = bundle.manifest.precisions[precision].tolerance
     try:
-        scores = _score_all(engine, rows)
+        check_batches(
+            engine.score,
+            rows,
+            expected,
+            sizes=(min(rows.rows, engine.info.max_batch_rows),),
+            tolerance=bundle.manifest.precisions[precision].tolerance,
+            what=name,
+        )
     except EngineFailed as failure:
         raise StartupError(f"{graph}: {name} cannot score the golden rows: {failure}") from failure
-    if scores.shape != expected.shape:
+    except ParityFailed as failure:
         raise StartupError(
-            f"{graph}: {name} gives scores of shape {scores.shape} for {rows.rows} golden rows"
-        )
-    worst = float(np.abs(scores - expected).max())
-    if not worst <= tolerance:  # NaN is over every tolerance
+            f"{graph}: {name} does not give the golden scores: {failure.reason}; "
+            f"load another bundle, or leave {name} out of the deployment"
+        ) from failure
+
+
+def _refuse_two_runtimes() -> None:
+    """Both distributions write the module `onnxruntime`: what it is then depends on luck."""
+    installed = [name for name in ONNX_RUNTIME_DISTRIBUTIONS if _is_installed(name)]
+    if len(installed) > 1:
         raise StartupError(
-            f"{graph}: {name} is {worst:.2g} off the golden scores, {precision} may be at most "
-            f"{tolerance:.2g} off; load another bundle, or leave {name} out of the deployment"
+            f"{' and '.join(installed)} are both installed and overwrite each other: uninstall "
+            "both, then install podium[cpu] or podium[gpu]"
         )
 
 
-def _score_all(engine: Engine, rows: FeatureBatch) -> Float32:
-    limit = engine.info.max_batch_rows
-    return np.concatenate(
-        [
-            engine.score(rows.take(slice(start, start + limit)))
-            for start in range(0, rows.rows, limit)
-        ]
-    )
+def _is_installed(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True

@@ -2,16 +2,12 @@
 
 from pathlib import Path
 
-import onnxruntime as ort
-
+from ranking_models.onnx_runtime import PROVIDER, open_session
 from ranking_models.schema import FeatureBatch, Float32
 from service.engines import EngineInfo
 from service.errors import EngineFailed
 
-PROVIDER = "CPUExecutionProvider"
 OUTPUT = "score"
-FATAL = 4
-"""Log severity. An error is raised with its text; a second copy on stderr helps nobody."""
 
 
 class OnnxRuntimeEngine:
@@ -29,9 +25,7 @@ class OnnxRuntimeEngine:
     def __init__(self, graph: Path, *, info: EngineInfo, threads: int) -> None:
         self._info = info
         try:
-            self._session = ort.InferenceSession(
-                str(graph), _session_options(threads), providers=[PROVIDER]
-            )
+            self._session = open_session(graph, threads=threads)
         except Exception as error:  # the binding has a class of its own for every status code
             raise EngineFailed(_first_line(error)) from error
         running = self._session.get_providers()
@@ -55,17 +49,6 @@ class OnnxRuntimeEngine:
         except Exception as error:
             raise EngineFailed(_first_line(error)) from error
         return scores
-
-
-def _session_options(threads: int) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    # Threads that spin while they wait take the cores from the event loop and other workers.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = FATAL
-    return options
 
 
 def _first_line(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """The demonstration bundle is small, is what the recipe says, and can be made again."""
 
 import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import ranking_models
+from ranking_models import demonstration
 from ranking_models.bundle import Bundle, find_bundle, list_bundles
 from ranking_models.demonstration import (
     DEMONSTRATION,
@@ -19,12 +21,14 @@ from ranking_models.demonstration import (
     Recipe,
     largest_difference,
     make_bundle,
+    remove_other_versions,
 )
 from ranking_models.errors import InputError
 from ranking_models.fitting import FitOptions
 from ranking_models.manifest import Architecture
 from ranking_models.marketplace import Marketplace, MarketplaceSpec
 from ranking_models.marketplace.names import item_id, user_id
+from tests.support.bundles import write_tiny_bundle
 
 DEMO = Path(ranking_models.__file__).parent / "demo"
 SMALL = Recipe(
@@ -139,6 +143,30 @@ def test_a_difference_of_scores_is_found(packaged):
 
     assert largest_difference(packaged, arrays) == pytest.approx(10 * SCORE_TOLERANCE, rel=1e-3)
     assert largest_difference(packaged, packaged) == 0.0
+
+
+def test_other_versions_are_removed_and_nothing_else(tmp_path):
+    made = write_tiny_bundle(tmp_path, seed=1)
+    older = write_tiny_bundle(tmp_path, seed=2)
+    note, folder, copy = (made.parent / name for name in ("notes.txt", "drafts", "copy"))
+    note.touch()
+    folder.mkdir()
+    shutil.copytree(older, copy)  # a bundle, but not where its manifest says
+    elsewhere = write_tiny_bundle(tmp_path / "elsewhere", seed=2)
+
+    assert list(remove_other_versions(made)) == [older]
+
+    assert set(made.parent.iterdir()) == {made, note, folder, copy}
+    assert elsewhere.exists()
+
+
+def test_the_demonstrations_options_do_not_follow_the_defaults():
+    """Each is written down, so that the bundle that ships can be made again."""
+    file = Path(demonstration.__file__).read_text()
+    recipe = file[file.index("options: FitOptions") : file.index("DEMONSTRATION = ")]
+
+    for field in msgspec.structs.fields(FitOptions):
+        assert f"{field.name}=" in recipe
 
 
 def replace_golden(bundle: Bundle, scores: np.ndarray) -> Bundle:

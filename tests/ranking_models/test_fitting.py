@@ -32,7 +32,7 @@ def data(logs: Logs, parts: Split) -> Dataset:
 
 
 def fitted(data: Dataset, parts: Split, options: FitOptions, *, epochs: int) -> Weights:
-    return fit(data, NETWORK, options, Recorder(), rows=parts.train, epochs=epochs)
+    return fit(data, NETWORK, options, Recorder(), rows=parts.train, epochs=epochs, phase="x")
 
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(data: Dataset, parts: Split) -> None:

@@ -7,10 +7,11 @@ import pytest
 from msgspec.structs import replace
 
 from ranking_models import metrics, train
+from ranking_models.candidates import popularity_order
 from ranking_models.data import encode
 from ranking_models.fitting import scores
 from ranking_models.logs import Logs, read_logs
-from ranking_models.run import TrainedRun
+from ranking_models.run import ReleaseOn, TrainedRun
 from ranking_models.schema import FeatureBatch
 from ranking_models.split import SplitName, split_logs
 from tests.support.logs import ITEMS, ROWS_PER_USER, USERS, small_tables, write_log
@@ -19,9 +20,21 @@ from tests.support.training import NETWORK, OPTIONS, Recorder
 FEW_EPOCHS = replace(OPTIONS, epochs=3)
 
 
-def trained(logs: Logs, *, split: SplitName = "user") -> TrainedRun:
+def trained(
+    logs: Logs,
+    *,
+    split: SplitName = "user",
+    release_on: ReleaseOn = "rest",
+    progress: Recorder | None = None,
+) -> TrainedRun:
     return train.train_run(
-        logs, NETWORK, FEW_EPOCHS, split=split, directory=Path("runs/small"), progress=Recorder()
+        logs,
+        NETWORK,
+        FEW_EPOCHS,
+        split=split,
+        release_on=release_on,
+        directory=Path("runs/small"),
+        progress=progress or Recorder(),
     )
 
 
@@ -118,6 +131,28 @@ def test_validation_rows_are_learned_from_in_the_end(logs: Logs, run: TrainedRun
     other = trained(replace(logs, label=label))
 
     assert any(not np.array_equal(other.weights[n], w) for n, w in run.weights.items())
+
+
+def test_released_on_all_rows_the_model_learns_the_test_rows_and_the_figures_stay(
+    logs: Logs, run: TrainedRun
+) -> None:
+    progress = Recorder()
+    last = split_logs(logs, "user").test
+
+    everything = trained(logs, release_on="all", progress=progress)
+
+    figures = replace(everything.quality, split=run.quality.split)
+    assert figures == run.quality, "of the same recipe without the test rows"
+    assert everything.quality.split == f"{run.quality.split}, before a last round on all rows"
+    assert everything.training == replace(run.training, release_on="all")
+    assert [phase for phase, _, _ in progress.rounds] == [
+        "best epoch", "measured epoch", "final epoch",
+    ]  # fmt: skip
+    assert progress.rounds[-1][1] == run.training.epochs
+    assert any(not np.array_equal(everything.weights[n], w) for n, w in run.weights.items())
+    everybody = popularity_order(logs.item, logs.label, ITEMS)
+    assert np.array_equal(everything.popularity, everybody)
+    assert_same_rows(everything.held_out, encode(logs, everything.schema).inputs(last))
 
 
 def test_held_out_rows_are_test_rows_and_at_most_as_many_as_asked(

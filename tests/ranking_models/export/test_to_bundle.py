@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from ranking_models.bundle import Bundle
 from ranking_models.errors import BundleError
-from ranking_models.export.onnx_runtime import onnx_runtime_scorer
-from ranking_models.export.parity import ParityFailed
 from ranking_models.export.to_bundle import MAX_BATCH_ROWS, export_run, exported, torch_scorer
 from ranking_models.golden import golden_rows
 from ranking_models.nn import build
+from ranking_models.onnx_runtime import onnx_runtime_scorer
+from ranking_models.parity import ParityFailed
 from ranking_models.run import TrainedRun
 from tests.support.runs import DCN, DEEP_FM, tiny_run
 
@@ -153,8 +153,8 @@ def test_what_serving_imports_asks_for_no_torch():
     """The serving image has none."""
     code = (
         "import sys; import ranking_models.bundle, ranking_models.candidates, "
-        "ranking_models.golden, ranking_models.export.parity, "
-        "ranking_models.export.onnx_runtime; "
+        "ranking_models.golden, ranking_models.parity, "
+        "ranking_models.onnx_runtime; "
         "sys.exit('torch' in sys.modules or 'onnx' in sys.modules)"
     )
     root = Path(__file__).parents[3]

@@ -8,10 +8,10 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from ranking_models.errors import InputError
-from ranking_models.export.onnx_runtime import onnx_runtime_scorer
 from ranking_models.export.to_bundle import torch_scorer
 from ranking_models.export.to_onnx import check_graph, export_graph
 from ranking_models.nn import build
+from ranking_models.onnx_runtime import onnx_runtime_scorer
 from ranking_models.schema import Encoder, FeatureSchema
 from tests.support.bundles import linear_graph, tiny_schema
 from tests.support.runs import DCN, DEEP_FM

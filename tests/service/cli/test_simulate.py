@@ -60,8 +60,8 @@ def test_the_truth_is_there_on_request(tmp_path):
         (["--out", "x", "--url", "http://h:1"], "give either --out DIR or --url URL"),
         (["--url", "http://h:1", "--with-truth"], "--with-truth goes with --out"),
         (["--out", "x", "--concurrency", "3"], "--concurrency goes with --url"),
-        (["--out", "x", "--items", "5"], "greater than or equal to 100"),
-        (["--out", "x", "--seed", "-1"], "greater than or equal to 0"),
+        (["--out", "x", "--items", "5"], "--items: Expected `int` >= 100"),
+        (["--out", "x", "--seed", "-1"], "--seed: Expected `int` >= 0"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(arguments, complaint, capsys):
@@ -80,4 +80,5 @@ def test_nobody_at_the_address_is_one_line_and_exit_code_1(capsys):
         assert run(["simulate", "--url", url, *SMALL]) == 1
 
     error = capsys.readouterr().err
-    assert f"podium: {url}: no service answers" in error
+    assert error.startswith(f"podium: {url}: no service answers")
+    assert error.count("\n") == 1

@@ -55,7 +55,8 @@ def test_every_option_reaches_the_run(log: Path) -> None:
     options = {
         "architecture": "deepfm", "embedding-dim": "3", "hidden": "7,5", "dropout": "0.25",
         "learning-rate": "0.01", "weight-decay": "0.5", "batch-size": "50", "epochs": "1",
-        "patience": "2", "seed": "9", "split": "global", "out": "elsewhere/model",
+        "patience": "2", "seed": "9", "split": "global", "release-on": "all",
+        "out": "elsewhere/model",
     }  # fmt: skip
 
     arguments = [f"--{key}={value}" for key, value in options.items()]
@@ -69,7 +70,7 @@ def test_every_option_reaches_the_run(log: Path) -> None:
     used = made.training.options
     assert (used.learning_rate, used.weight_decay, used.batch_size) == (0.01, 0.5, 50)
     assert (used.epochs, used.patience, used.seed) == (1, 2, 9)
-    assert made.training.split == "global"
+    assert (made.training.split, made.training.release_on) == ("global", "all")
 
 
 def test_options_that_are_left_out_are_the_defaults_of_fitting(log: Path) -> None:
@@ -77,7 +78,7 @@ def test_options_that_are_left_out_are_the_defaults_of_fitting(log: Path) -> Non
 
     made = load_run(Path("runs/small-log"))
     assert made.training.options == FitOptions(epochs=1)
-    assert made.training.split == "user"
+    assert (made.training.split, made.training.release_on) == ("user", "rest")
     assert made.architecture == Architecture(
         name="dcn-v2", embedding_dim=16, cross_layers=2, hidden=(128, 64), dropout=0.4
     )

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from ranking_models.bundle import Bundle, find_bundle
-from ranking_models.export.onnx_runtime import onnx_runtime_scorer
 from ranking_models.marketplace import Marketplace, MarketplaceSpec
 from ranking_models.marketplace.orders import order_quality, true_relevance
+from ranking_models.onnx_runtime import onnx_runtime_scorer
 from service.demo.orders import compare_orders
 from service.deployments import bundle_directory
 from service.settings import demo_settings_file, load_settings

@@ -9,7 +9,7 @@ from experiments.definition import Experiment, Variant
 from experiments.report import Report, build_report
 from experiments.report.values import Measure
 from service.demo.run import Comparison, Demonstration, compare, render_demonstration, uncounted
-from service.loadgen.shoppers import Outcome, Tally
+from service.loadgen.outcome import Outcome, Tally
 
 EXPERIMENT = Experiment(
     key="demo-ranker",

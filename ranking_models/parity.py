@@ -2,7 +2,7 @@
 
 Takes any function from rows to scores, so it knows no engine, no service and
 no torch: the export asks it about ONNX Runtime, ``podium bundle verify`` about
-a shipped graph, and the service about whatever it has loaded.
+a shipped graph, and the service about every engine that it loads.
 """
 
 from collections.abc import Callable

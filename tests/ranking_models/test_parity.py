@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ranking_models.export.parity import ParityFailed, check_batches, check_parity
+from ranking_models.parity import ParityFailed, check_batches, check_parity
 from ranking_models.schema import FeatureBatch, Float32
 
 ROWS = FeatureBatch(
