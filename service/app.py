@@ -2,27 +2,25 @@
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from litestar import Litestar
-from litestar.di import Provide
 from litestar.types import ASGIApp
 from msgspec import Struct
 
 from experiments.assignment import Assigner
 from experiments.source import FixedExperiments
-from service.api import dashboard, events, experiments, health, items, models, rank
 from service.api.access import Access
-from service.api.openapi import openapi_config
-from service.api.problems import HANDLERS
+from service.api.application import application
+from service.api.draining import Draining
 from service.cache.redis import RedisScoreCache
 from service.clock import Clock, SystemClock
 from service.definitions import load_experiments
 from service.deployments import Deployments, load_deployments
+from service.deployments.recovery import looked_after
 from service.feature_names import FeatureNames
-from service.feedback import open_feedback
+from service.feedback import Feedback, open_feedback
 from service.health import Health
 from service.probes import probes, watch
 from service.ranker import Ranker
@@ -51,6 +49,19 @@ class Podium(Struct, frozen=True, kw_only=True):
     """In words, without credentials."""
 
 
+class _Parts(Struct, frozen=True, kw_only=True):
+    """Everything that runs, and what it is made of."""
+
+    settings: Settings
+    clock: Clock
+    telemetry: Telemetry
+    stores: EmbeddedStores
+    cache: RedisScoreCache
+    deployments: Deployments
+    experiments: FixedExperiments
+    feedback: Feedback
+
+
 @asynccontextmanager
 async def running(loaded: LoadedSettings) -> AsyncIterator[Podium]:
     """Build and start everything; stop it in reverse order.
@@ -66,85 +77,81 @@ async def running(loaded: LoadedSettings) -> AsyncIterator[Podium]:
         telemetry = _telemetry(settings, clock)
         stack.callback(telemetry.shutdown)
         stores = await stack.enter_async_context(_stores(loaded))
-        cache = await stack.enter_async_context(
-            _cache(stores.cache_url, settings, telemetry, clock)
-        )
+        cache = await stack.enter_async_context(_cache(stores, settings, telemetry, clock))
         deployments = load_deployments(loaded, cache=cache, telemetry=telemetry, clock=clock)
         source = FixedExperiments(_experiments(loaded))
-        feedback = await stack.enter_async_context(
-            open_feedback(
-                stores.events_url,
-                redis=settings.redis,
-                settings=settings.events,
-                directory=state_directory(loaded),
-                telemetry=telemetry,
+        feedback = await stack.enter_async_context(_feedback(loaded, stores, telemetry, clock))
+        await stack.enter_async_context(
+            looked_after(deployments, clock, stop_limit_s=settings.server.drain_timeout_s)
+        )
+        yield _podium(
+            _Parts(
+                settings=settings,
                 clock=clock,
+                telemetry=telemetry,
+                stores=stores,
+                cache=cache,
+                deployments=deployments,
+                experiments=source,
+                feedback=feedback,
             )
         )
-        stack.push_async_callback(deployments.stop)
-        state = Health(probes(cache, feedback.log, deployments, stores))
-        watch(telemetry.metrics, cache, feedback.log, deployments)
-        names = FeatureNames.of([bundle.schema for bundle in deployments.bundles])
-        ranker = Ranker(
-            router=Router(source, settings.surfaces, next(iter(deployments))),
-            deployments=deployments,
-            feature_names=names,
-            scorer=SlateScorer(telemetry=telemetry, clock=clock),
-            slates=feedback.slates,
-            tokens=feedback.tokens,
-            token_ttl_s=settings.events.token_ttl_s,
-            exposures=feedback.sink,
-            telemetry=telemetry,
-            clock=clock,
+
+
+def _podium(parts: _Parts) -> Podium:
+    settings, telemetry, feedback = parts.settings, parts.telemetry, parts.feedback
+    state = Health(
+        probes(
+            parts.cache,
+            feedback,
+            parts.deployments,
+            parts.stores,
             allow_degraded=settings.allow_degraded,
         )
-        dependencies = {
-            "ranker": ranker,
-            "feature_names": names,
-            "deployments": deployments,
-            "surfaces": settings.surfaces,
-            "source": source,
-            "intake": feedback.intake,
-            "statistics": feedback.statistics,
-            "telemetry": telemetry,
-            "health": state,
-            "access": Access(settings.auth),
-            "clock": clock,
-            "body_limit": settings.server.max_body_bytes,
-        }
-        yield Podium(
-            asgi=telemetry.middleware(_litestar(dependencies, settings)),
-            deployments=deployments,
-            health=state,
-            stores_summary=_summary(settings, stores),
-        )
+    )
+    watch(telemetry.metrics, parts.cache, feedback, parts.deployments)
+    app = application(_dependencies(parts, state), settings.server)
+    return Podium(
+        asgi=telemetry.middleware(Draining(app, state)),
+        deployments=parts.deployments,
+        health=state,
+        stores_summary=_summary(settings, parts.stores),
+    )
 
 
-def _litestar(dependencies: dict[str, object], settings: Settings) -> Litestar:
-    def provide(value: object) -> Provide:
-        return Provide(lambda: value, use_cache=True, sync_to_thread=False)
+def _dependencies(parts: _Parts, state: Health) -> dict[str, object]:
+    """What handlers can ask for, by the name of their parameter."""
+    names = FeatureNames.of([bundle.schema for bundle in parts.deployments.bundles])
+    return {
+        "ranker": _ranker(parts, names),
+        "feature_names": names,
+        "deployments": parts.deployments,
+        "surfaces": parts.settings.surfaces,
+        "source": parts.experiments,
+        "intake": parts.feedback.intake,
+        "statistics": parts.feedback.statistics,
+        "telemetry": parts.telemetry,
+        "health": state,
+        "access": Access(parts.settings.auth),
+        "clock": parts.clock,
+        "body_limit": parts.settings.server.max_body_bytes,
+    }
 
-    return Litestar(
-        route_handlers=[
-            rank.rank,
-            items.recommendations,
-            events.events,
-            experiments.experiments,
-            experiments.experiment,
-            experiments.report,
-            models.models,
-            health.live,
-            health.ready,
-            health.metrics,
-            dashboard.page,
-            dashboard.script,
-            dashboard.style,
-        ],
-        dependencies={name: provide(value) for name, value in dependencies.items()},
-        exception_handlers=HANDLERS,
-        openapi_config=openapi_config(version("podium")),
-        request_max_body_size=settings.server.max_body_bytes,
-        logging_config=None,
+
+def _ranker(parts: _Parts, names: FeatureNames) -> Ranker:
+    settings, feedback = parts.settings, parts.feedback
+    return Ranker(
+        router=Router(parts.experiments, settings.surfaces, next(iter(parts.deployments))),
+        deployments=parts.deployments,
+        feature_names=names,
+        scorer=SlateScorer(telemetry=parts.telemetry, clock=parts.clock),
+        slates=feedback.slates,
+        tokens=feedback.tokens,
+        token_ttl_s=settings.events.token_ttl_s,
+        exposures=feedback.sink,
+        telemetry=parts.telemetry,
+        clock=parts.clock,
+        allow_degraded=settings.allow_degraded,
     )
 
 
@@ -174,9 +181,9 @@ def _stores(loaded: LoadedSettings) -> EmbeddedStores:
 
 @asynccontextmanager
 async def _cache(
-    url: str, settings: Settings, telemetry: Telemetry, clock: Clock
+    stores: EmbeddedStores, settings: Settings, telemetry: Telemetry, clock: Clock
 ) -> AsyncIterator[RedisScoreCache]:
-    client = cache_client(url, settings.redis)
+    client = cache_client(stores.cache_url, settings.redis)
     async with client:
         for problem in await cache_server_problems(client):
             _log.warning("%s", problem)
@@ -190,6 +197,19 @@ async def _cache(
             yield cache
         finally:
             await cache.stop()
+
+
+def _feedback(
+    loaded: LoadedSettings, stores: EmbeddedStores, telemetry: Telemetry, clock: Clock
+) -> AbstractAsyncContextManager[Feedback]:
+    return open_feedback(
+        stores.events_url,
+        redis=loaded.settings.redis,
+        settings=loaded.settings.events,
+        directory=state_directory(loaded),
+        telemetry=telemetry,
+        clock=clock,
+    )
 
 
 def _experiments(loaded: LoadedSettings) -> Assigner:

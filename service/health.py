@@ -9,7 +9,8 @@ from msgspec import Struct
 class ComponentHealth(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The state of one part, and what that means for callers."""
 
-    status: Literal["ok", "degraded"]
+    status: Literal["ok", "degraded", "failed"]
+    """failed: without it some rankings are refused."""
     detail: str | None = None
 
 
@@ -17,11 +18,15 @@ class Readiness(Struct, frozen=True, kw_only=True):
     """The answer of ``/health/ready``.
 
     ``degraded`` still takes traffic: rankings go on, something beside them
-    does not.
+    does not. ``not_ready`` and ``draining`` want it to go elsewhere.
     """
 
-    status: Literal["ready", "degraded", "draining"]
+    status: Literal["ready", "degraded", "not_ready", "draining"]
     components: dict[str, ComponentHealth]
+
+    @property
+    def takes_traffic(self) -> bool:
+        return self.status in ("ready", "degraded")
 
 
 class Health:
@@ -31,13 +36,21 @@ class Health:
         self._probes = dict(probes)
         self._draining = False
 
+    @property
+    def is_draining(self) -> bool:
+        return self._draining
+
     def drain(self) -> None:
         """From now on new traffic should go elsewhere."""
         self._draining = True
 
     def readiness(self) -> Readiness:
         components = {name: probe() for name, probe in self._probes.items()}
+        found = {component.status for component in components.values()}
         if self._draining:
             return Readiness(status="draining", components=components)
-        degraded = any(component.status != "ok" for component in components.values())
-        return Readiness(status="degraded" if degraded else "ready", components=components)
+        if "failed" in found:
+            return Readiness(status="not_ready", components=components)
+        return Readiness(
+            status="degraded" if "degraded" in found else "ready", components=components
+        )

@@ -8,8 +8,12 @@ import msgspec
 from service.batching.batcher import Batcher
 from service.cache import ScoreCache
 from service.deployments import Deployment, Deployments
+from service.deployments.recovery import can_score
 from service.engines.state import EngineState
+from service.events.aggregation import Aggregator
 from service.events.event_log import EventLog
+from service.events.spool import Spool
+from service.feedback import Feedback
 from service.health import ComponentHealth
 from service.stores import EmbeddedStores
 from service.telemetry import names
@@ -19,45 +23,60 @@ OK = ComponentHealth(status="ok")
 
 
 def probes(
-    cache: ScoreCache, log: EventLog, deployments: Deployments, stores: EmbeddedStores
+    cache: ScoreCache,
+    feedback: Feedback,
+    deployments: Deployments,
+    stores: EmbeddedStores,
+    *,
+    allow_degraded: bool,
 ) -> dict[str, Callable[[], ComponentHealth]]:
     """Component name to what says how it is; none of them does I/O."""
-    engines = {
-        f"deployment:{name}": partial(_engines, deployment)
-        for name, deployment in deployments.items()
-    }
     return {
-        "cache": lambda: _cache(cache),
-        "events": lambda: _events(log),
-        "stores": lambda: _stores(stores),
-        **engines,
+        "cache": partial(cache_health, cache),
+        "events": partial(events_health, feedback.log),
+        "spool": partial(spool_health, feedback.log.spool),
+        "aggregation": partial(aggregation_health, feedback.aggregator),
+        "stores": partial(stores_health, stores),
+        **{
+            f"deployment:{name}": partial(engines_health, deployment, allow_degraded)
+            for name, deployment in deployments.items()
+        },
     }
 
 
-def watch(metrics: Metrics, cache: ScoreCache, log: EventLog, deployments: Deployments) -> None:
+def watch(
+    metrics: Metrics, cache: ScoreCache, feedback: Feedback, deployments: Deployments
+) -> None:
     """Let the gauges ask the components whenever the metrics are read."""
     metrics.watch_store("cache", lambda: _condition(cache.status().state == "connected"))
-    metrics.watch_store("events", lambda: _condition(not log.breaker.is_open))
-    metrics.watch_spool(lambda: log.waiting_events)
     metrics.watch_cache_failures(partial(_cache_failures, cache))
-    metrics.watch_events_kept(lambda: msgspec.structs.asdict(log.counts))
+    _watch_feedback(metrics, feedback)
     for deployment in deployments.values():
-        manifest = deployment.bundle.manifest
-        model = f"{manifest.name}@{manifest.version}"
-        metrics.model_loaded(manifest.name, manifest.version, deployment.model.precision)
-        batcher = deployment.batcher
-        if batcher is None:
-            continue
-        metrics.watch_queue(model, partial(_waiting_rows, batcher))
-        for place, state in enumerate(deployment.engines):
-            metrics.watch_engine(
-                model,
-                state.engine.name,
-                partial(_engine_condition, deployment, place),
-            )
+        _watch_deployment(metrics, deployment)
 
 
-def _cache(cache: ScoreCache) -> ComponentHealth:
+def _watch_feedback(metrics: Metrics, feedback: Feedback) -> None:
+    log, spool = feedback.log, feedback.log.spool
+    metrics.watch_store("events", lambda: _condition(not log.breaker.is_open))
+    metrics.watch_events_kept(lambda: msgspec.structs.asdict(log.counts))
+    metrics.watch_exposures_kept(lambda: msgspec.structs.asdict(feedback.sink.counts))
+    metrics.watch_spool(lambda: log.waiting_events, partial(_spool_counts, spool))
+    metrics.watch_aggregation(lambda: msgspec.structs.asdict(feedback.aggregator.counts))
+
+
+def _watch_deployment(metrics: Metrics, deployment: Deployment) -> None:
+    manifest, precision = deployment.bundle.manifest, deployment.model.precision
+    model = f"{manifest.name}@{manifest.version}"
+    metrics.model_loaded(manifest.name, manifest.version, precision)
+    if deployment.batcher is None:
+        return
+    metrics.watch_queue(model, precision, partial(_waiting_rows, deployment.batcher))
+    for place, state in enumerate(deployment.engines):
+        condition = partial(_engine_condition, deployment, place)
+        metrics.watch_engine(model, precision, state.engine.name, condition)
+
+
+def cache_health(cache: ScoreCache) -> ComponentHealth:
     status = cache.status()
     if status.state == "connected":
         return OK
@@ -65,16 +84,35 @@ def _cache(cache: ScoreCache) -> ComponentHealth:
     return ComponentHealth(status="degraded", detail=f"left alone, every slate is computed: {why}")
 
 
-def _events(log: EventLog) -> ComponentHealth:
+def events_health(log: EventLog) -> ComponentHealth:
     if not log.breaker.is_open:
         return OK
+    if log.spool.is_failing:
+        detail = "the event server is away and the spool cannot be written: events are refused"
+    else:
+        detail = f"the event server is away, events go to the spool: {log.waiting_events} wait"
+    return ComponentHealth(status="degraded", detail=detail)
+
+
+def spool_health(spool: Spool) -> ComponentHealth:
+    if not spool.damaged:
+        return OK
+    files = ", ".join(spool.damaged)
     return ComponentHealth(
-        status="degraded",
-        detail=f"the event server is away, events go to the spool: {log.waiting_events} wait",
+        status="degraded", detail=f"set aside, as a part of each cannot be read: {files}"
     )
 
 
-def _stores(stores: EmbeddedStores) -> ComponentHealth:
+def aggregation_health(aggregator: Aggregator) -> ComponentHealth:
+    problem = aggregator.problem
+    if problem is None:
+        return OK
+    return ComponentHealth(
+        status="degraded", detail=f"events wait to be added up, reports stand still: {problem}"
+    )
+
+
+def stores_health(stores: EmbeddedStores) -> ComponentHealth:
     down = [server.name for server in stores.status() if server.state == "down"]
     if not down:
         return OK
@@ -83,22 +121,29 @@ def _stores(stores: EmbeddedStores) -> ComponentHealth:
     )
 
 
-def _engines(deployment: Deployment) -> ComponentHealth:
-    if deployment.batcher is None:
-        return OK
-    states = deployment.engines
-    failing = [state for state in states if not _is_well(state)]
+def engines_health(deployment: Deployment, allow_degraded: bool) -> ComponentHealth:
+    failing = [state for state in deployment.engines if not _is_well(state)]
     if not failing:
         return OK
-    instead = "the next engine answers" if len(failing) < len(states) else "popularity answers"
     why = "; ".join(state.last_error or state.engine.name for state in failing)
-    return ComponentHealth(status="degraded", detail=f"{instead}: {why}")
+    if can_score(deployment):
+        return ComponentHealth(status="degraded", detail=f"other engines answer: {why}")
+    if allow_degraded:
+        return ComponentHealth(status="degraded", detail=f"popularity answers: {why}")
+    return ComponentHealth(
+        status="failed", detail=f"what the cache does not know is refused: {why}"
+    )
 
 
 def _cache_failures(cache: ScoreCache) -> dict[str, int]:
     counted = cache.status().counters
     names_of_failures = ("errors", "timeouts", "left_alone", "unreadable", "write_errors")
     return {name: getattr(counted, name) for name in (*names_of_failures, "writes_skipped")}
+
+
+def _spool_counts(spool: Spool) -> dict[str, int]:
+    counted = spool.counts
+    return {name: getattr(counted, name) for name in ("appended", "failed", "damaged_segments")}
 
 
 def _waiting_rows(batcher: Batcher) -> float:

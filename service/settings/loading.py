@@ -1,18 +1,21 @@
 """Reads settings files and the environment; nothing else in the service does.
 
 Precedence: command-line flag, then environment (``PODIUM_<SECTION>__<KEY>``,
-such as ``PODIUM_REDIS__URL``), then the TOML file, then the defaults of the
-tree.
+such as ``PODIUM_REDIS__URL``; lists and tables as JSON), then the TOML file,
+then the defaults of the tree. A variable replaces its whole list or table.
 """
 
 import difflib
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import msgspec.inspect
 from msgspec import Struct
 
 from service.errors import StartupError
@@ -50,18 +53,24 @@ def load_settings(
         flags: Key path such as ``("server", "port")`` to value.
 
     Raises:
-        StartupError: one line that names the file or variable and the key.
+        StartupError: one line that names what was wrong: the file, variable
+            or flag, and the key.
     """
     tree = _read_toml(file)
-    for path, value in _from_environment(os.environ if environ is None else environ).items():
-        _put(tree, path, value)
-    for path, value in (flags or {}).items():
-        _put(tree, path, value)
+    overrides = [
+        *_from_environment(os.environ if environ is None else environ),
+        *_from_flags(flags or {}),
+    ]
+    for override in overrides:
+        _put(tree, override, file)
     try:
         settings = msgspec.convert(tree, Settings)
     except msgspec.ValidationError as error:
-        raise StartupError(f"{file}: {_explain(error)}") from None
-    _check_references(settings, file)
+        text, _, place = str(error).partition(" - at `$.")  # without a place: the whole file
+        section = re.split(r"[.\[`]", place)[0]
+        where = f" in [{place.rstrip('`')}]" if place else ""
+        raise StartupError(f"{_sources(file, overrides, section)}: {text}{where}") from None
+    _check_references(settings, _sources(file, overrides, "deployments", "surfaces"))
     return LoadedSettings(settings=settings, directory=file.resolve().parent)
 
 
@@ -89,84 +98,108 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise StartupError(f"{file}: not valid TOML: {error}") from None
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[tuple[str, ...], object]:
-    """Single values from variables with our prefix; a misspelt one is refused.
+class _Override(Struct, frozen=True):
+    """One setting that goes before the file."""
+
+    source: str
+    path: tuple[str, ...]
+    value: object
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[_Override]:
+    """Settings from variables with our prefix; a misspelt one is refused.
 
     Only names with a double underscore are ours to refuse: Kubernetes sets
     PODIUM_PORT and the like for a service called podium.
     """
-    found: dict[tuple[str, ...], object] = {}
     for name, text in environ.items():
         if not name.startswith(ENVIRONMENT_PREFIX):
             continue
         path = tuple(name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
-        field_type = _type_at(path)
-        if field_type is None:
-            if len(path) > 1:
-                raise StartupError(f"{name}: there is no such setting; {_close(path)}")
-            continue
+        if path in _types():
+            yield _Override(name, path, _read_variable(name, text, _types()[path]))
+        elif len(path) > 1:
+            raise StartupError(f"{name}: there is no such setting; {_close(path)}")
+
+
+def _from_flags(flags: Mapping[tuple[str, ...], object]) -> Iterator[_Override]:
+    for path, value in flags.items():
+        source = f"the flag for {'.'.join(path)}"
         try:
-            found[path] = msgspec.to_builtins(msgspec.convert(text, field_type, strict=False))
+            msgspec.convert(value, _types()[path])
         except msgspec.ValidationError as error:
-            raise StartupError(f"{name}: {error}") from None
-    return found
+            raise StartupError(f"{source}: {error}") from None
+        yield _Override(source, path, value)
 
 
-def _single_values() -> dict[tuple[str, ...], Any]:
+def _read_variable(name: str, text: str, field_type: Any) -> object:
+    """The value that a variable holds: JSON for a list or table, else as it is."""
+    is_json = isinstance(msgspec.inspect.type_info(field_type), _CONTAINERS)
+    try:
+        value = msgspec.json.decode(text) if is_json else text
+        return msgspec.to_builtins(msgspec.convert(value, field_type, strict=is_json))
+    except msgspec.ValidationError as error:
+        raise StartupError(f"{name}: {error}") from None
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise StartupError(f"{name}: is not JSON, as a list or table has to be: {error}") from None
+
+
+_CONTAINERS = (msgspec.inspect.VarTupleType, msgspec.inspect.DictType)
+
+
+@cache
+def _types() -> Mapping[tuple[str, ...], Any]:
     """Key path to type, for every setting that one variable can hold."""
-    values: dict[tuple[str, ...], Any] = {}
+    types: dict[tuple[str, ...], Any] = {}
     for field in msgspec.structs.fields(Settings):
-        if isinstance(field.type, type) and issubclass(field.type, Struct):
+        if isinstance(msgspec.inspect.type_info(field.type), msgspec.inspect.StructType):
             for inner in msgspec.structs.fields(field.type):
-                values[field.name, inner.name] = inner.type
+                types[field.name, inner.name] = inner.type
         else:
-            values[(field.name,)] = field.type
-    containers = ("tuple", "dict")
-    return {p: t for p, t in values.items() if not str(t).startswith(containers)}
-
-
-def _type_at(path: tuple[str, ...]) -> Any:
-    return _single_values().get(path)
+            types[(field.name,)] = field.type
+    return types
 
 
 def _close(path: tuple[str, ...]) -> str:
-    names = [ENVIRONMENT_PREFIX + "__".join(p).upper() for p in _single_values()]
+    names = [ENVIRONMENT_PREFIX + "__".join(p).upper() for p in _types()]
     wanted = ENVIRONMENT_PREFIX + "__".join(path).upper()
     near = difflib.get_close_matches(wanted, names, n=1)
-    return f"did you mean {near[0]}?" if near else "see the settings in the README"
+    return f"did you mean {near[0]}?" if near else "deploy/settings.example.toml lists them all"
 
 
-def _put(tree: dict[str, Any], path: tuple[str, ...], value: object) -> None:
-    for key in path[:-1]:
-        tree = tree.setdefault(key, {})
-    tree[path[-1]] = value
+def _put(tree: dict[str, Any], override: _Override, file: Path) -> None:
+    for key in override.path[:-1]:
+        inner = tree.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise StartupError(f"{file}: `{key}` is a table of settings, [{key}], not a value")
+        tree = inner
+    tree[override.path[-1]] = override.value
 
 
-def _explain(error: msgspec.ValidationError) -> str:
-    """The library's message with the place in TOML's words."""
-    text, _, place = str(error).partition(" - at `$")
-    place = place.rstrip("`").lstrip(".")
-    return f"{text} in [{place}]" if place else text
+def _sources(file: Path, overrides: Sequence[_Override], *sections: str) -> str:
+    """The file, and what else had a say in some sections of the settings."""
+    others = [override.source for override in overrides if override.path[0] in sections]
+    return " with ".join([str(file), *others])
 
 
-def _check_references(settings: Settings, file: Path) -> None:
+def _check_references(settings: Settings, sources: str) -> None:
     names = settings.deployments
     if not names:
-        raise StartupError(f"{file}: [deployments] is empty; name at least one deployment")
+        raise StartupError(f"{sources}: [deployments] is empty; name at least one deployment")
     for surface, deployment in settings.surfaces.items():
         if deployment not in names:
             known = ", ".join(sorted(names))
             raise StartupError(
-                f"{file}: surface {surface!r} names deployment {deployment!r}; known: {known}"
+                f"{sources}: surface {surface!r} names deployment {deployment!r}; known: {known}"
             )
     if "default" not in settings.surfaces and len(names) > 1:
-        raise StartupError(f"{file}: [surfaces] needs `default`, there are several deployments")
+        raise StartupError(f"{sources}: [surfaces] needs `default`, there are several deployments")
     for name, deployment_settings in names.items():
         engines = deployment_settings.engines
         if "popularity" in engines and engines != ("popularity",):
             raise StartupError(
-                f"{file}: deployments.{name}.engines: popularity stands alone; "
+                f"{sources}: deployments.{name}.engines: popularity stands alone; "
                 "as a fallback it needs no engine, see allow_degraded"
             )
         if len(set(engines)) != len(engines):
-            raise StartupError(f"{file}: deployments.{name}.engines names an engine twice")
+            raise StartupError(f"{sources}: deployments.{name}.engines names an engine twice")

@@ -1,13 +1,20 @@
 """The settings tree: everything that can be turned, with units and meaning."""
 
+import ipaddress
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-Positive = Annotated[float, Meta(gt=0)]
+# Every number has a finite upper bound far above what is sensible: TOML can say
+# `inf` and `nan`, and a timer or a buffer of that size fails in the middle of a request.
+Wait = Annotated[float, Meta(gt=0, le=3_600)]
+"""Seconds that somebody waits for."""
+Lifetime = Annotated[float, Meta(gt=0, le=31_536_000)]
+"""Seconds that something is kept; at most a year."""
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Threads = Annotated[int, Meta(ge=1, le=1_024)]
 
 EngineName = Literal["onnxruntime-cpu", "popularity"]
 CacheMode = Literal["off", "exact"]
@@ -25,10 +32,22 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     """Loopback: whoever opens Podium to a network should set `auth.keys` as well."""
     port: Port = 8080
     """0 picks a free port and prints it."""
-    max_body_bytes: Count = 1_048_576
+    max_body_bytes: Annotated[int, Meta(ge=1, le=1_073_741_824)] = 1_048_576
     """Larger bodies are answered with 413."""
-    drain_timeout_s: Positive = 10.0
-    """How long SIGTERM waits for requests in flight."""
+    drain_notice_s: Annotated[float, Meta(ge=0, le=3_600)] = 0.0
+    """How long SIGTERM goes on serving while `/health/ready` says 503: the time that balancers
+    need to see it. Then the address is closed."""
+    drain_timeout_s: Wait = 10.0
+    """How long requests in flight may then take, and after them a batch that an engine scores."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+
+    def __post_init__(self) -> None:
+        for proxy in self.trusted_proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise ValueError(f"trusted_proxies: {error}") from None
 
 
 class ApiKey(Section, frozen=True, kw_only=True):
@@ -40,7 +59,7 @@ class ApiKey(Section, frozen=True, kw_only=True):
 
 
 class AuthSettings(Section, frozen=True, kw_only=True):
-    """Without keys everyone may call, and only loopback may force a variant."""
+    """Without keys everyone may call, and only loopback may force a variant, not by a proxy."""
 
     keys: tuple[ApiKey, ...] = ()
 
@@ -52,7 +71,7 @@ class RedisSettings(Section, frozen=True, kw_only=True):
     """redis://, rediss:// or unix:// of the cache server, and of events without `events_url`."""
     events_url: str | None = None
     """The event server: append-only, never evicting."""
-    connect_timeout_s: Positive = 0.05
+    connect_timeout_s: Wait = 0.05
     """Longest a new connection may take."""
     pool_size: Count = 32
     """Connections to the cache server; a caller waits for one at most the cache timeout."""
@@ -61,9 +80,10 @@ class RedisSettings(Section, frozen=True, kw_only=True):
 class CacheSettings(Section, frozen=True, kw_only=True):
     """The score cache. Its mode is an attribute of each deployment."""
 
-    timeout_s: Positive = 0.02
-    """Longest a request waits for Redis; then it is a miss."""
-    ttl_s: Positive = 300.0
+    timeout_s: Wait = 0.02
+    """Longest a request waits for Redis, and never more than half of the time it has left;
+    then its scores are computed, and neither a hit nor a miss."""
+    ttl_s: Lifetime = 300.0
     """How long a slate's scores are kept."""
     ttl_jitter: Fraction = 0.1
     """Each entry lives ttl_s times 1 - jitter to 1 + jitter, so they do not expire together."""
@@ -71,7 +91,7 @@ class CacheSettings(Section, frozen=True, kw_only=True):
     """Memory of the embedded cache server."""
     breaker_failures: Count = 5
     """Failures in a row after which Redis is left alone."""
-    breaker_probe_s: Positive = 1.0
+    breaker_probe_s: Wait = 1.0
     """Time between probes while it is left alone, give or take a quarter."""
 
 
@@ -84,12 +104,12 @@ class BatchPolicy(Section, frozen=True, kw_only=True):
     """Upper bound of one engine call. On a CPU a larger batch leaves the core's cache and is slower
     per row; see `make bench`."""
     preferred_batch_rows: Count = 256
-    """A batch this large leaves at once if an engine is free."""
-    max_queue_delay_s: Annotated[float, Meta(ge=0)] = 0.005
+    """A batch this large leaves at once if an engine is free; at most max_batch_rows."""
+    max_queue_delay_s: Annotated[float, Meta(ge=0, le=60)] = 0.005
     """Longest a job waits for company while an engine is free, from arrival."""
     max_waiting_rows: Count = 65_536
     """Beyond this the service answers 429 instead of queueing."""
-    instances: Count = 1
+    instances: Threads = 1
     """Batches scored at the same time, each by an engine of its own; above 1 needs threads."""
     execution: Literal["inline", "thread"] = "inline"
     """inline scores on the event loop's thread (a hand-off costs more than a CPU batch of
@@ -98,12 +118,17 @@ class BatchPolicy(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.execution == "inline" and self.instances > 1:
             raise ValueError('more than one instance needs execution = "thread"')
+        if self.preferred_batch_rows > self.max_batch_rows:
+            raise ValueError(
+                f"preferred_batch_rows is {self.preferred_batch_rows}, which no batch reaches: "
+                f"max_batch_rows is {self.max_batch_rows}"
+            )
 
 
 class EngineSettings(Section, frozen=True, kw_only=True):
     """How engines use the machine."""
 
-    threads: Count = 1
+    threads: Threads = 1
     """Intra-op threads of one ONNX Runtime instance."""
 
 
@@ -135,16 +160,16 @@ class ExperimentSettings(Section, frozen=True, kw_only=True):
 class EventSettings(Section, frozen=True, kw_only=True):
     """Exposures, impressions and clicks."""
 
-    token_ttl_s: Positive = 86_400.0
+    token_ttl_s: Lifetime = 86_400.0
     """How long after the slate impressions and clicks count; also how long a repeated
     event_id is recognised."""
     max_events: Count = 1000
     """Events in one call."""
-    timeout_s: Positive = 1.0
+    timeout_s: Wait = 1.0
     """Longest an append may take; after it the events go to the spool."""
     max_spool_mb: Count = 256
     """Events kept on disk while the event server is away; beyond it 503."""
-    unit_ttl_s: Positive = 2_592_000.0
+    unit_ttl_s: Lifetime = 2_592_000.0
     """How long a unit is remembered as already counted in an experiment."""
     keys: dict[str, str] = {}
     """Token signing keys, key id to 32 bytes or more in hex. Without any, one is

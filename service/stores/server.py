@@ -64,6 +64,7 @@ class EmbeddedServer:
         self._process: asyncio.subprocess.Process | None = None
         self._owner_lock: int | None = None
         self._supervisor: asyncio.Task[None] | None = None
+        self._stopping = False
         self._restarts = 0
 
     @property
@@ -94,6 +95,8 @@ class EmbeddedServer:
 
     async def stop(self) -> None:
         """End the server, orderly if it lets us, unless it belongs to another process."""
+        # Told as well as cancelled: a cancellation can get lost in a library's `wait_for`.
+        self._stopping = True
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
@@ -119,7 +122,7 @@ class EmbeddedServer:
     async def _supervise(self) -> None:
         """Start the server again whenever it ends, and take over when its owner does."""
         clock, delay = asyncio.get_running_loop().time, _FIRST_DELAY_S
-        while True:
+        while not self._stopping:
             up_at = clock()
             try:
                 await self._until_gone()

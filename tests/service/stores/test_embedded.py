@@ -1,6 +1,7 @@
 """The servers that Podium starts itself: private, durable where it matters, never orphaned."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -203,6 +204,27 @@ async def test_a_server_that_does_not_stop_is_ended(tmp_path, monkeypatch):
     async with stores(tmp_path) as embedded:
         pid = await pid_of(embedded.cache_url)
         os.kill(pid, signal.SIGSTOP)
+
+    assert not runs(pid)
+
+
+async def test_it_stops_though_a_library_loses_the_cancellation(tmp_path, monkeypatch):
+    """As `asyncio.wait_for` does on Python 3.11, when the answer comes at the same moment."""
+    losing = asyncio.Event()
+
+    async def lose_one(self):
+        if not losing.is_set():
+            losing.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        else:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(server.EmbeddedServer, "_until_gone", lose_one)
+    async with asyncio.timeout(20):
+        async with stores(tmp_path) as embedded:
+            await losing.wait()
+            pid = await pid_of(embedded.cache_url)
 
     assert not runs(pid)
 
