@@ -9,6 +9,8 @@ from service.errors import InvalidRequest
 from service.messages import Candidate, RankRequest
 
 SURFACE = "surface"
+STANDARD_CONTEXT = frozenset((SURFACE, "device", "country", "hour"))
+"""What a backend may tell with every request, whether or not a loaded model looks at it."""
 ANCHOR_ITEM = "anchor_item"
 """The context feature that holds the anchor, for models that declare it."""
 
@@ -35,7 +37,7 @@ class FeatureNames(Struct, frozen=True):
         return FeatureNames(
             user=names("user", USER_ID),
             item=names("item", ITEM_ID),
-            context=names("context", ANCHOR_ITEM) | {SURFACE},
+            context=names("context", ANCHOR_ITEM) | STANDARD_CONTEXT,
             numeric_context=frozenset(spec.name for spec in dense),
         )
 

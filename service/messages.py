@@ -53,7 +53,8 @@ class RankRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     user: UserRef = UserRef()
     session_id: Text | None = None
     context: Features = {}
-    """``surface`` and every context feature of a loaded model; other names are refused."""
+    """``surface``, ``device``, ``country``, ``hour`` and every context feature of a loaded model;
+    other names are refused."""
     anchor_item: Text | None = None
     """Ranking beside this item."""
     k: SlateLength = 20

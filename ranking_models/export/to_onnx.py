@@ -72,7 +72,7 @@ def export_graph(module: nn.Module, schema: FeatureSchema) -> bytes:
     model = program.model_proto
     _forget_origin(model)
     check_graph(model, schema)
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def graph_inputs(schema: FeatureSchema) -> dict[str, tuple[torch.dtype, int]]:

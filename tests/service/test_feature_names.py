@@ -21,6 +21,7 @@ NEW = FeatureSchema(
         *OLD.features,
         FeatureSpec(name="anchor_item", source="context", kind="categorical", vocabulary=("i1",)),
         FeatureSpec(name="hour", source="context", kind="numeric"),
+        FeatureSpec(name="season", source="context", kind="categorical", vocabulary=("autumn",)),
     )
 )
 
@@ -29,11 +30,11 @@ def test_a_name_is_valid_when_any_model_knows_it():
     request = RankRequest(
         candidates=(Candidate(id="i1", features={"price": 1}),),
         user=UserRef(features={"age": 30}),
-        context={"hour": 21, "device": "web", "surface": "home"},
+        context={"season": "autumn", "device": "web", "surface": "home"},
     )
 
     FeatureNames.of([OLD, NEW]).check(request)
-    with pytest.raises(InvalidRequest, match="hour"):
+    with pytest.raises(InvalidRequest, match="season"):
         FeatureNames.of([OLD]).check(request)
 
 
@@ -55,8 +56,19 @@ def test_ids_have_their_own_fields_and_are_no_features(fields, path):
     assert refused.value.path == path
 
 
+def test_a_backend_may_send_its_usual_context_to_a_model_that_looks_at_none_of_it():
+    names = FeatureNames.of([FeatureSchema(features=())])
+
+    names.check(
+        RankRequest(
+            candidates=("i1",),
+            context={"device": "ios", "country": "SE", "hour": 21, "surface": "home"},
+        )
+    )
+
+
 def test_an_unknown_name_is_told_with_the_known_ones():
-    with pytest.raises(InvalidRequest, match="known here: device, hour, surface"):
+    with pytest.raises(InvalidRequest, match="known here: country, device, hour, season, surface"):
         FeatureNames.of([NEW]).check(RankRequest(candidates=("i1",), context={"moon": "full"}))
 
 
