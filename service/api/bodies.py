@@ -22,6 +22,11 @@ JSON = ("application/json",)
 TOO_LARGE = 413
 
 
+def media_type(request: Request[Any, Any, Any]) -> str:
+    """The type of the body without parameters, in lower case; empty where none is given."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 async def read_body(
     request: Request[Any, Any, Any], limit_bytes: int, types: tuple[str, ...] = JSON
 ) -> bytes:
@@ -32,9 +37,9 @@ async def read_body(
         BodyTooLarge: more than ``limit_bytes``; reading stops there.
         ClientGone: the client hung up before the body was complete.
     """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type not in types:
-        raise UnsupportedMediaType(content_type, types)
+    given = media_type(request)
+    if given not in types:
+        raise UnsupportedMediaType(given, types)
     try:
         return await request.body()
     except HTTPException as error:

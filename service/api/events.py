@@ -5,7 +5,7 @@ from typing import Any
 from litestar import Request, Response, post
 
 from service.api.access import Access
-from service.api.bodies import JSON, read_body
+from service.api.bodies import JSON, media_type, read_body
 from service.api.given import Given
 from service.api.openapi import EventsOperation
 from service.events.decoding import decode_events
@@ -34,8 +34,7 @@ async def events(
     """One result per event, in the order sent; what is accepted survives a crash of anything."""
     access.require(request, "events")
     body = await read_body(request, body_limit, (*JSON, NDJSON))
-    content_type = request.headers.get("content-type", "")
-    lines = content_type.partition(";")[0].strip().lower() == NDJSON
+    lines = media_type(request) == NDJSON
     reported = decode_events(body, lines=lines, max_events=intake.max_events)
     reply = await intake.accept(reported)
     telemetry.metrics.events(reported, reply.results)
