@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from ranking_models.architectures import Architecture, DCNv2
 from ranking_models.bundle import Bundle, find_bundle
 from ranking_models.errors import BundleError, InputError
 from ranking_models.export.to_bundle import export_run
 from ranking_models.fitting import FitOptions, TrainingProgress
 from ranking_models.logs import log_files_in, read_logs
-from ranking_models.manifest import Architecture
 from ranking_models.marketplace import Marketplace, MarketplaceSpec
 from ranking_models.marketplace.files import write_files
 from ranking_models.marketplace.spec import LOG_SEED, LOG_SESSIONS
@@ -35,9 +35,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
     spec: MarketplaceSpec = MarketplaceSpec()
     sessions: int = LOG_SESSIONS
-    architecture: Architecture = Architecture(
-        name="dcn-v2", embedding_dim=8, cross_layers=2, hidden=(64, 32)
-    )
+    architecture: Architecture = DCNv2(embedding_dim=8, cross_layers=2, hidden=(64, 32))
     # Every option stands here, so that other defaults make no other bundle.
     options: FitOptions = FitOptions(
         learning_rate=2e-3,

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ranking_models import metrics
+from ranking_models.architectures import Architecture
 from ranking_models.data import Dataset
 from ranking_models.errors import InputError
-from ranking_models.manifest import Architecture
 from ranking_models.nn import RankingNetwork, build
 from ranking_models.schema import ITEM_ID, UNKNOWN, USER_ID, FeatureBatch, FeatureSchema, Float32
 from ranking_models.split import Rows

@@ -75,6 +75,6 @@ def _set_limits(golden: FeatureBatch, schema: FeatureSchema, rows: slice) -> Non
     for column, spec in enumerate(schema.dense):
         golden.dense[rows, column] = signs * spec.clip
     for column, spec in enumerate(schema.ids):
-        golden.ids[rows, column] = len(spec.vocabulary)
+        golden.ids[rows, column] = spec.last_id
     for spec in schema.multi:
-        golden.multi[spec.name][rows] = len(spec.vocabulary)
+        golden.multi[spec.name][rows] = spec.last_id

@@ -12,9 +12,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Struct
 
+from ranking_models.architectures import Architecture
 from ranking_models.schema import FeatureSchema
 
-FORMAT = 1
+FORMAT = 2
 """Version of the bundle layout itself."""
 
 
@@ -23,18 +24,6 @@ class FileDigest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     sha256: str
     bytes: int
-
-
-class Architecture(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which network, and its sizes."""
-
-    name: Literal["dcn-v2", "deepfm"]
-    embedding_dim: int
-    cross_layers: int = 0
-    """Depth of the cross network (dcn-v2)."""
-    hidden: tuple[int, ...]
-    """Widths of the MLP's layers."""
-    dropout: float = 0.0
 
 
 class Quality(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,6 +54,105 @@ class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     last_event: str
 
 
+class Interval(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A figure and the 95 % interval around it."""
+
+    value: float
+    low: float
+    high: float
+
+
+class GateFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A candidate graph held against its reference on the same held-out rows and lists."""
+
+    rows: int
+    """Held-out rows that both scored."""
+    users: int
+    lists: int
+    """Users whose whole catalogue both ordered."""
+    list_items: int
+    """Items per list: the catalogue's size."""
+    reference_auc: float
+    auc: float
+    auc_change: Interval
+    """Relative: ``auc / reference_auc - 1``; negative is worse. Paired bootstrap by user."""
+    log_loss_change: Interval
+    """Relative; positive is worse. Paired bootstrap by user."""
+    max_difference: float
+    """Largest absolute score difference over rows and lists."""
+    p99_difference: float
+    """Its 99th percentile over the held-out rows."""
+    top10_overlap: float
+    """Share of the reference's first ten items that are among the candidate's; mean of lists."""
+    top10_overlap_worst: float
+    """The same, mean of the worst 5 % of lists."""
+    kendall_tau: float
+    """Kendall's tau-b on the reference's first 100 items, mean of lists."""
+    not_finite: int
+    """Scores that are NaN, infinite or outside 0..1, over rows and lists."""
+    max_activation: float
+    """Largest absolute value inside the reference graph over the rows; fp16 ends at 65504."""
+    baseline_auc: float | None = None
+    """AUC of logistic regression on the same rows, where a model was made smaller."""
+
+
+class GateThresholds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a candidate must keep; None asks for nothing."""
+
+    max_auc_loss: float | None = None
+    """Relative: 0.003 is 0.3 %."""
+    max_log_loss_gain: float | None = None
+    """Relative."""
+    max_difference: float | None = None
+    min_top10_overlap: float | None = None
+    min_top10_overlap_worst: float | None = None
+    min_kendall_tau: float | None = None
+    max_activation: float | None = None
+    above_baseline: bool = False
+    """Whether the AUC must not be below that of logistic regression."""
+
+
+class Gate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The proof that a candidate ranks like its reference, or that it does not."""
+
+    reference: str
+    """What it was compared with: ``fp32`` of the same bundle, or another model."""
+    evidence: str
+    """Which rows, in words."""
+    figures: GateFigures
+    thresholds: GateThresholds
+    failures: tuple[str, ...]
+    """The thresholds that were broken, each in one sentence; none: passed."""
+    forced: bool = False
+    """Published although it failed."""
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+
+class LayerSensitivity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What quantising one layer alone does to the scores of the calibration rows."""
+
+    layer: str
+    mean_difference: float
+    """Mean absolute score difference."""
+    kept: bool
+    """Whether the layer stays in the higher precision."""
+
+
+class Quantisation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a graph came to INT8."""
+
+    activations: Literal["u8", "s8"]
+    calibration: str
+    """The method, such as ``percentile 99.9``."""
+    calibration_rows: int
+    kept_precision: Literal["fp32", "fp16"]
+    """Of the layers that were not quantised."""
+    layers: tuple[LayerSensitivity, ...]
+
+
 class Variant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The graph of one precision and how far it is from the reference."""
 
@@ -73,6 +161,64 @@ class Variant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Largest absolute score difference on the golden rows that an engine may show."""
     parity: float
     """The difference measured at export, ONNX Runtime on the CPU against PyTorch."""
+    embedding_rows: Literal["fp32", "fp16", "int8"] = "fp32"
+    """How the rows of the embedding table are stored."""
+    quantisation: Quantisation | None = None
+    gate: Gate | None = None
+    """None for fp32, the reference itself."""
+
+
+class Lineage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which model this one was made from, and how."""
+
+    method: Literal["continued", "pruned", "distilled", "with-catalogue"]
+    parent: str
+    """``name@version`` of a bundle, or the name of a run."""
+    options: dict[str, str | int | float]
+    gate: Gate | None = None
+    """The model held against its parent; None where it is not meant to rank like it."""
+
+
+class ExactSplit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fp32 graph in three parts that give the same scores; see `ranking_models.bundle`."""
+
+    user_width: int
+    """float32 numbers that ``split/user.onnx`` gives per request."""
+    item_width: int
+    """float32 numbers that ``split/item.onnx`` gives per item."""
+    parity: float
+    """Largest score difference to the fp32 graph on the golden rows."""
+    factored: tuple[str, ...]
+    """Layers that were taken apart."""
+    whole: tuple[str, ...]
+    """Layers that need user and item together, and stay in ``split/row.onnx``."""
+
+
+class Segments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The users in groups that rank alike, for cached score rows."""
+
+    count: int
+    version: str
+    """8 hex digits over the map; part of what a cached row depends on."""
+    probes: int
+    """Items whose scores describe a user to the grouping."""
+    explained: float
+    """Share of the variance of users' log odds that the groups explain, 0..1."""
+
+
+class CandidateFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How good the item pages' candidates are, on likes that did not make them."""
+
+    size: int
+    """Candidates per item."""
+    pairs: int
+    """Held-out likes of a user with an earlier like as anchor."""
+    recall: float
+    """Share of them that are among the anchor's candidates."""
+    popularity_recall: float
+    """The same for the most popular items alone."""
+    shares: dict[str, float]
+    """Of all candidates, by where they come from: co-occurrence, neighbours, popularity."""
 
 
 class ModelManifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,6 +237,14 @@ class ModelManifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Rows that every graph of the bundle was checked with in one call."""
     quality: Quality
     data: DataSource
+    lineage: Lineage | None
+    """None for a model trained from nothing."""
+    split: ExactSplit | None
+    """None without the three graphs of ``split/``."""
+    segments: Segments | None
+    """None without the files of ``segments/``."""
+    candidates: CandidateFigures | None
+    """None where no likes were held out to measure on."""
     files: dict[str, FileDigest]
     tools: dict[str, str]
     """Package to version; not part of the version."""

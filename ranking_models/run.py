@@ -5,7 +5,8 @@
       weights.npz      the network's parameters by name
       items.npz        ids and encoded features, one row per item; users.npz likewise
       candidates.npz   popularity order, and candidates per anchor item
-      held_out.npz     encoded rows of test impressions and their labels
+      held_out.npz     encoded test impressions: labels, who saw them, row numbers in the log
+      calibration.npz  encoded impressions for INT8 calibration, which nothing was trained on
 
 Nothing is pickled, and nothing that is pickled is read.
 """
@@ -19,15 +20,17 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from ranking_models.architectures import Architecture
 from ranking_models.bundle.layout import NAME
 from ranking_models.errors import InputError
 from ranking_models.fitting import FitOptions
 from ranking_models.folders import new_folder
-from ranking_models.manifest import Architecture, DataSource, Quality
+from ranking_models.manifest import DataSource, Lineage, Quality
 from ranking_models.nn import RankingNetwork, restore
 from ranking_models.schema import FeatureBatch, FeatureSchema, Float32, Int32
+from ranking_models.split import Rows
 
-FORMAT = 1
+FORMAT = 2
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -79,9 +82,18 @@ class TrainedRun(msgspec.Struct, frozen=True, kw_only=True):
     held_out: FeatureBatch
     """Test impressions, at most 20,000."""
     held_out_labels: Float32
+    held_out_units: Int32
+    """Who saw each of them: equal numbers are one user, or one visitor's session."""
+    held_out_rows: Rows
+    """Their row numbers in the log, ascending."""
+    calibration: FeatureBatch
+    """Impressions that are neither trained on nor held out for a measurement."""
+    calibration_rows: Rows
     quality: Quality
     data: DataSource
     training: Training
+    lineage: Lineage | None = None
+    """None for a model trained from nothing."""
 
     def module(self) -> RankingNetwork:
         """The network with its weights, in evaluation mode.
@@ -105,6 +117,7 @@ class _RunFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     quality: Quality
     data: DataSource
     training: Training
+    lineage: Lineage | None
 
 
 def check_out(out: Path, *, force: bool) -> None:
@@ -141,6 +154,7 @@ def save_run(run: TrainedRun, *, force: bool = False) -> None:
         quality=run.quality,
         data=run.data,
         training=run.training,
+        lineage=run.lineage,
     )
     with new_folder(run.directory, replace=force) as folder:
         (folder / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(content)))
@@ -154,8 +168,15 @@ def save_run(run: TrainedRun, *, force: bool = False) -> None:
             popularity=run.popularity,
             anchors=run.anchors,
         )
-        arrays = {"labels": run.held_out_labels, **run.held_out.inputs()}
+        arrays = {
+            "labels": run.held_out_labels,
+            "units": run.held_out_units,
+            "rows": run.held_out_rows,
+            **run.held_out.inputs(),
+        }
         np.savez(folder / "held_out.npz", allow_pickle=False, **arrays)
+        arrays = {"rows": run.calibration_rows, **run.calibration.inputs()}
+        np.savez(folder / "calibration.npz", allow_pickle=False, **arrays)
 
 
 def load_run(directory: Path) -> TrainedRun:
@@ -176,7 +197,8 @@ def load_run(directory: Path) -> TrainedRun:
         raise InputError(f"{file}: format {content.format}, this version reads {FORMAT}")
     schema = content.schema
     candidates = _load(directory / "candidates.npz", ("popularity", "anchors"))
-    held_out = _load(directory / "held_out.npz", ("labels", *schema.inputs))
+    held_out = _load(directory / "held_out.npz", ("labels", "units", "rows", *schema.inputs))
+    calibration = _load(directory / "calibration.npz", ("rows", *schema.inputs))
     return TrainedRun(
         directory=directory,
         name=directory.resolve().name,
@@ -189,9 +211,14 @@ def load_run(directory: Path) -> TrainedRun:
         anchors=candidates["anchors"],
         held_out=FeatureBatch.of_inputs(held_out),
         held_out_labels=held_out["labels"],
+        held_out_units=held_out["units"],
+        held_out_rows=held_out["rows"],
+        calibration=FeatureBatch.of_inputs(calibration),
+        calibration_rows=calibration["rows"],
         quality=content.quality,
         data=content.data,
         training=content.training,
+        lineage=content.lineage,
     )
 
 

@@ -5,11 +5,12 @@ two cannot drift apart. Everything here needs numpy and msgspec only: the
 service imports it without the training stack.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from math import isfinite, log1p
 from typing import Annotated, Any, Literal
 
+import mmh3
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -44,8 +45,10 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     * ``numeric``: ``clip((f(x) - mean) / scale, -clip, clip)`` with ``f`` the
       identity or ``sign(x) * log1p(|x|)``; one float32 column of ``dense``.
-    * ``categorical``: ``1 + index`` in the vocabulary, else 0; one int32
-      column of ``ids``.
+    * ``categorical``: ``1 + index`` in the vocabulary, else 0; with
+      ``hash_buckets`` instead ``1 + murmur3(text) % hash_buckets`` for every
+      value, so that none is unknown and some share an id. One int32 column of
+      ``ids``.
     * ``multi``: up to ``max_length`` known values, padded with 0; the int32
       input ``multi_<name>``.
     """
@@ -55,6 +58,8 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     kind: Kind
     vocabulary: tuple[str, ...] = ()
     """Known values; the position plus one is the id. Numbers are held as text."""
+    hash_buckets: int = 0
+    """Ids to hash values into, in place of a vocabulary; 0 is off. See `hashed`."""
     default: Scalar | None = None
     """The raw value a missing one stands for. Without it: id 0, or the mean."""
     mean: float = 0.0
@@ -71,6 +76,13 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ValueError(f"feature {self.name!r}: max_length must be at least 1")
         if len(set(self.vocabulary)) != len(self.vocabulary):
             raise ValueError(f"feature {self.name!r}: the vocabulary names a value twice")
+        if self.hash_buckets < 0 or (self.hash_buckets and self.vocabulary):
+            raise ValueError(f"feature {self.name!r}: either a vocabulary or hash_buckets > 0")
+
+    @property
+    def last_id(self) -> int:
+        """The largest id of a known value; 0 stands for every unknown one."""
+        return self.hash_buckets or len(self.vocabulary)
 
 
 class FeatureSchema(
@@ -174,11 +186,7 @@ class Encoder:
 
     def __init__(self, schema: FeatureSchema) -> None:
         self.schema = schema
-        self._ids = {
-            spec.name: {value: index + 1 for index, value in enumerate(spec.vocabulary)}
-            for spec in schema.features
-            if spec.kind != "numeric"
-        }
+        self._id_of = {s.name: _id_of(s) for s in schema.features if s.kind != "numeric"}
 
     def encode_value(self, spec: FeatureSpec, value: FeatureValue) -> float | int | list[int]:
         """One raw value as the model takes it.
@@ -191,15 +199,15 @@ class Encoder:
             value = spec.default
         if spec.kind == "numeric":
             return _standardised(spec, value)
-        ids = self._ids[spec.name]
+        id_of = self._id_of[spec.name]
         if spec.kind == "categorical":
             if isinstance(value, list):
                 raise FeatureMismatch(spec.name, value, "a single value")
-            return UNKNOWN if value is None else ids.get(as_text(value), UNKNOWN)
+            return UNKNOWN if value is None else id_of(as_text(value))
         if value is None:
             return [UNKNOWN] * spec.max_length
         values: Iterable[Scalar] = value if isinstance(value, list) else [value]
-        known = [i for i in (ids.get(as_text(v), UNKNOWN) for v in values) if i != UNKNOWN]
+        known = [i for i in (id_of(as_text(v)) for v in values) if i != UNKNOWN]
         known = known[: spec.max_length]
         return known + [UNKNOWN] * (spec.max_length - len(known))
 
@@ -217,6 +225,22 @@ class Encoder:
             for spec in schema.multi:
                 multi[spec.name][r] = self.encode_value(spec, row.get(spec.name))
         return FeatureBatch(dense=dense, ids=ids, multi=multi)
+
+
+def hashed(text: str, buckets: int) -> int:
+    """The id of a hashed value, ``1..buckets``.
+
+    MurmurHash3 x86 32 bits with seed 0 over the UTF-8 bytes, modulo
+    ``buckets``, plus one (Weinberger et al. 2009, arXiv:0902.2206).
+    """
+    return 1 + mmh3.hash(text.encode("utf-8", "surrogatepass"), 0, signed=False) % buckets
+
+
+def _id_of(spec: FeatureSpec) -> Callable[[str], int]:
+    if spec.hash_buckets:
+        return lambda text: hashed(text, spec.hash_buckets)
+    ids = {value: index + 1 for index, value in enumerate(spec.vocabulary)}
+    return lambda text: ids.get(text, UNKNOWN)
 
 
 def as_text(value: Scalar) -> str:

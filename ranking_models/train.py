@@ -1,6 +1,7 @@
 """Training: a log in, a trained run out, the same run for the same seed.
 
     split by time
+    -> put some validation rows aside for INT8 calibration: nothing below learns from them
     -> learn vocabularies and scales from the training rows
     -> train until the validation rows stop getting better: that many epochs are right
     -> learn and train again, for that many epochs, on training and validation rows
@@ -21,6 +22,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from ranking_models import metrics
+from ranking_models.architectures import Architecture
 from ranking_models.candidates import anchor_candidates, popularity_order
 from ranking_models.data import Dataset, encode, fit_schema
 from ranking_models.fitting import (
@@ -32,13 +34,16 @@ from ranking_models.fitting import (
     search_epochs,
 )
 from ranking_models.logs import Entities, Logs
-from ranking_models.manifest import Architecture, DataSource, Quality
+from ranking_models.manifest import DataSource, Quality
 from ranking_models.nn import RankingNetwork, restore
 from ranking_models.run import ReleaseOn, Table, TrainedRun, Training
 from ranking_models.schema import FeatureBatch
 from ranking_models.split import Rows, Split, SplitName, split_logs
 
 HELD_OUT_ROWS = 20_000
+
+CALIBRATION_ROWS = 2_048
+"""At most, and at most a quarter of the validation rows."""
 
 
 def train_run(
@@ -67,11 +72,15 @@ def train_run(
         InputError: the log cannot be split, or training diverges.
     """
     parts = split_logs(logs, split)
+    calibration = _some(
+        parts.validation, min(CALIBRATION_ROWS, len(parts.validation) // 4), options
+    )
+    validation = np.setdiff1d(parts.validation, calibration)
     data = encode(logs, fit_schema(logs, parts.train))
     found = search_epochs(
-        data, architecture, options, progress, rows=parts.train, validation=parts.validation
+        data, architecture, options, progress, rows=parts.train, validation=validation
     )
-    seen = np.concatenate([parts.train, parts.validation])
+    seen = np.concatenate([parts.train, validation])
     again = release_on == "all"
     phase = "measured epoch" if again else "final epoch"
     data, weights = _learn(
@@ -79,7 +88,7 @@ def train_run(
     )
     quality = _quality(logs, data, restore(architecture, data.schema, weights), parts)
     if again:
-        seen = np.arange(len(logs.label))
+        seen = np.setdiff1d(np.arange(len(logs.label)), calibration)
         data, weights = _learn(
             logs,
             architecture,
@@ -94,7 +103,7 @@ def train_run(
     items = len(logs.items.ids)
     popularity = popularity_order(logs.item[seen], logs.label[seen], items)
     liked = _liked_in_time_order(logs, seen)
-    held_out = _held_out_rows(parts.test, options.seed)
+    held_out = _some(parts.test, HELD_OUT_ROWS, options)
     return TrainedRun(
         directory=directory,
         name=directory.name,
@@ -107,6 +116,10 @@ def train_run(
         anchors=anchor_candidates(logs.unit[liked], logs.item[liked], items, popularity=popularity),
         held_out=data.inputs(held_out),
         held_out_labels=logs.label[held_out],
+        held_out_units=logs.unit[held_out],
+        held_out_rows=held_out,
+        calibration=data.inputs(calibration),
+        calibration_rows=calibration,
         quality=quality,
         data=_data_source(logs),
         training=Training(
@@ -140,10 +153,11 @@ def _liked_in_time_order(logs: Logs, rows: Rows) -> Rows:
     return liked[np.argsort(logs.seconds[liked], kind="stable")]
 
 
-def _held_out_rows(test: Rows, seed: int) -> Rows:
-    if len(test) <= HELD_OUT_ROWS:
-        return test
-    return np.sort(np.random.default_rng(seed).choice(test, HELD_OUT_ROWS, replace=False))
+def _some(rows: Rows, most: int, options: FitOptions) -> Rows:
+    """All rows, or so many of them at random, ascending."""
+    if len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(options.seed).choice(rows, most, replace=False))
 
 
 def _table(entities: Entities, encoded: FeatureBatch) -> Table:

@@ -157,7 +157,7 @@ def _check_features(
 
 
 def _check_known(values: Int32, spec: FeatureSpec, file: str) -> None:
-    last = len(spec.vocabulary)
+    last = spec.last_id
     inside = values.size == 0 or (values.min() >= 0 and values.max() <= last)
     _require(bool(inside), file, f"feature {spec.name!r} has ids outside 0..{last}")
 

@@ -15,11 +15,13 @@ import shutil
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from ranking_models.architectures import Architecture
 from ranking_models.bundle.layout import (
     CANDIDATES,
     GOLDEN,
@@ -37,11 +39,14 @@ from ranking_models.bundle.reading import Bundle
 from ranking_models.errors import BundleError
 from ranking_models.manifest import (
     FORMAT,
-    Architecture,
+    CandidateFigures,
     DataSource,
     FileDigest,
+    Gate,
+    Lineage,
     ModelManifest,
     Quality,
+    Quantisation,
     Variant,
     decode_manifest,
     encode_manifest,
@@ -60,6 +65,10 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True):
     """Largest absolute score difference on the golden rows that an engine may show."""
     parity: float
     """The difference measured at export."""
+    embedding_rows: Literal["fp32", "fp16", "int8"] = "fp32"
+    quantisation: Quantisation | None = None
+    gate: Gate | None = None
+    """None for fp32, the reference itself."""
 
 
 class BundleContents(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +86,8 @@ class BundleContents(msgspec.Struct, frozen=True, kw_only=True):
     quality: Quality
     data: DataSource
     tools: dict[str, str]
+    lineage: Lineage | None = None
+    candidates: CandidateFigures | None = None
 
 
 def write_bundle(root: Path, contents: BundleContents) -> Path:
@@ -155,7 +166,12 @@ def _write_all(folder: Path, contents: BundleContents) -> ModelManifest:
 def _manifest(folder: Path, contents: BundleContents) -> ModelManifest:
     variants = {
         precision: Variant(
-            file=_graph_file(precision), tolerance=graph.tolerance, parity=graph.parity
+            file=_graph_file(precision),
+            tolerance=graph.tolerance,
+            parity=graph.parity,
+            embedding_rows=graph.embedding_rows,
+            quantisation=graph.quantisation,
+            gate=graph.gate,
         )
         for precision, graph in contents.graphs.items()
     }
@@ -171,6 +187,10 @@ def _manifest(folder: Path, contents: BundleContents) -> ModelManifest:
             max_batch_rows=contents.max_batch_rows,
             quality=contents.quality,
             data=contents.data,
+            lineage=contents.lineage,
+            split=None,
+            segments=None,
+            candidates=contents.candidates,
             files={
                 file: _digest(folder / file)
                 for file in sorted(bundle_files(contents.schema, variants))

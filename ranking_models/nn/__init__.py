@@ -8,7 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ranking_models.manifest import Architecture
+from ranking_models import architectures
+from ranking_models.architectures import Architecture
+from ranking_models.errors import InputError
 from ranking_models.nn.dcn import DCNv2
 from ranking_models.nn.deepfm import DeepFM
 from ranking_models.schema import FeatureSchema
@@ -40,11 +42,13 @@ class RankingNetwork(nn.Module):
 
 def build(architecture: Architecture, schema: FeatureSchema) -> RankingNetwork:
     """A fresh network of the architecture for the schema, with random weights."""
-    match architecture.name:
-        case "dcn-v2":
+    match architecture:
+        case architectures.DCNv2():
             return RankingNetwork(DCNv2(architecture, schema))
-        case "deepfm":
+        case architectures.DeepFM():
             return RankingNetwork(DeepFM(architecture, schema))
+        case _:
+            raise InputError(f"{architecture.name} has no network here")
 
 
 def restore(

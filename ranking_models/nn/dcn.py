@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ranking_models.manifest import Architecture
+from ranking_models import architectures
 from ranking_models.nn.cross import CrossNetwork
 from ranking_models.nn.embedding import FieldEmbedding
 from ranking_models.nn.mlp import MLP
@@ -26,7 +26,7 @@ class DCNv2(nn.Module):
         Wang et al. (2021), "DCN V2", WWW; arXiv:2008.13535, section 3.4.
     """
 
-    def __init__(self, architecture: Architecture, schema: FeatureSchema) -> None:
+    def __init__(self, architecture: architectures.DCNv2, schema: FeatureSchema) -> None:
         super().__init__()
         self.embedding = FieldEmbedding(schema, architecture.embedding_dim)
         width = len(schema.dense) + self.embedding.fields * architecture.embedding_dim

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ranking_models.manifest import Architecture
+from ranking_models import architectures
 from ranking_models.nn.embedding import FieldEmbedding
 from ranking_models.nn.mlp import MLP
 from ranking_models.schema import FeatureSchema
@@ -24,7 +24,7 @@ class DeepFM(nn.Module):
         identity: Rendle (2010), "Factorization Machines", ICDM.
     """
 
-    def __init__(self, architecture: Architecture, schema: FeatureSchema) -> None:
+    def __init__(self, architecture: architectures.DeepFM, schema: FeatureSchema) -> None:
         super().__init__()
         dim = architecture.embedding_dim
         self.first_order = FieldEmbedding(schema, 1)

@@ -23,7 +23,7 @@ class FieldEmbedding(nn.Module):
 
     def __init__(self, schema: FeatureSchema, dim: int, std: float = 0.01) -> None:
         super().__init__()
-        sizes = [len(spec.vocabulary) + 1 for spec in (*schema.ids, *schema.multi)]
+        sizes = [spec.last_id + 1 for spec in (*schema.ids, *schema.multi)]
         starts = [sum(sizes[:i]) for i in range(len(sizes))]
         self.fields = len(sizes)
         self.dim = dim

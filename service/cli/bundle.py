@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 if TYPE_CHECKING:
+    from ranking_models.architectures import Architecture
     from ranking_models.manifest import ModelManifest
     from ranking_models.schema import FeatureSpec
 
@@ -93,11 +95,9 @@ def _description(manifest: "ModelManifest", path: Path) -> Iterable[str]:
 
 def _facts(manifest: "ModelManifest", path: Path) -> Iterable[tuple[str, str]]:
     net, quality, data = manifest.architecture, manifest.quality, manifest.data
-    cross = f", {net.cross_layers} cross layers" if net.cross_layers else ""
-    hidden = "-".join(map(str, net.hidden)) or "none"
     yield "path", str(path)
     yield "created", manifest.created.isoformat(timespec="seconds")
-    yield "architecture", f"{net.name}, embeddings of {net.embedding_dim}{cross}, MLP {hidden}"
+    yield "architecture", ", ".join([net.name, *_sizes(net)])
     yield "batches", f"up to {manifest.max_batch_rows:,} rows"
     yield (
         "quality",
@@ -112,6 +112,12 @@ def _facts(manifest: "ModelManifest", path: Path) -> Iterable[tuple[str, str]]:
     )
     yield "licence", data.licence
     yield "made with", ", ".join(f"{tool} {version}" for tool, version in manifest.tools.items())
+
+
+def _sizes(architecture: "Architecture") -> Iterable[str]:
+    for name, value in msgspec.structs.asdict(architecture).items():
+        shown = "-".join(map(str, value)) or "none" if isinstance(value, tuple) else value
+        yield f"{name.replace('_', ' ')} {shown}"
 
 
 def _encoding(spec: "FeatureSpec") -> str:

@@ -98,22 +98,27 @@ def train(
 
     Example: podium train --data data/movielens-100k --out runs/movielens
     """
+    from ranking_models import architectures
     from ranking_models.fitting import FitOptions
     from ranking_models.logs import read_logs
-    from ranking_models.manifest import Architecture
     from ranking_models.run import check_out, save_run
     from ranking_models.train import train_run
     from service.cli.training_progress import drawn_progress
 
     if architecture is Network.DEEPFM and cross_layers is not None:
         raise typer.BadParameter("--cross-layers is for dcn-v2; deepfm has no cross network")
-    network = Architecture(
-        name=architecture.value,
-        embedding_dim=embedding_dim,
-        cross_layers=(cross_layers or 2) if architecture is Network.DCN_V2 else 0,
-        hidden=_widths(hidden),
-        dropout=dropout,
-    )
+    network: architectures.Architecture
+    if architecture is Network.DEEPFM:
+        network = architectures.DeepFM(
+            embedding_dim=embedding_dim, hidden=_widths(hidden), dropout=dropout
+        )
+    else:
+        network = architectures.DCNv2(
+            embedding_dim=embedding_dim,
+            cross_layers=cross_layers or 2,
+            hidden=_widths(hidden),
+            dropout=dropout,
+        )
     options = FitOptions(
         learning_rate=learning_rate,
         weight_decay=weight_decay,

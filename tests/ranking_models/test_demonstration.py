@@ -13,6 +13,7 @@ import pytest
 
 import ranking_models
 from ranking_models import demonstration
+from ranking_models.architectures import DCNv2
 from ranking_models.bundle import Bundle, find_bundle, list_bundles
 from ranking_models.demonstration import (
     DEMONSTRATION,
@@ -25,7 +26,6 @@ from ranking_models.demonstration import (
 )
 from ranking_models.errors import InputError
 from ranking_models.fitting import FitOptions
-from ranking_models.manifest import Architecture
 from ranking_models.marketplace import Marketplace, MarketplaceSpec
 from ranking_models.marketplace.names import item_id, user_id
 from tests.support.bundles import write_tiny_bundle
@@ -34,7 +34,7 @@ DEMO = Path(ranking_models.__file__).parent / "demo"
 SMALL = Recipe(
     spec=MarketplaceSpec(seed=7, items=200, users=100, sellers=20, categories=6, segments=3),
     sessions=2_000,
-    architecture=Architecture(name="dcn-v2", embedding_dim=4, cross_layers=1, hidden=(8,)),
+    architecture=DCNv2(embedding_dim=4, cross_layers=1, hidden=(8,)),
     options=FitOptions(epochs=2, batch_size=256, double=True),
 )
 CREATED = datetime(2026, 11, 1, tzinfo=UTC)

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from ranking_models.architectures import DCNv2
 from ranking_models.bundle import BundleArrays, BundleContents, Graph, id_array, write_bundle
 from ranking_models.candidates import anchor_candidates
 from ranking_models.manifest import (
-    Architecture,
     DataSource,
     FileDigest,
     ModelManifest,
@@ -83,7 +83,7 @@ def tiny_contents(
     return BundleContents(
         name=name,
         created=datetime(2026, 11, 1, tzinfo=UTC),
-        architecture=Architecture(name="dcn-v2", embedding_dim=1, hidden=()),
+        architecture=DCNv2(embedding_dim=1, cross_layers=1, hidden=()),
         schema=schema,
         graphs={"fp32": Graph(onnx=graph, tolerance=1e-5, parity=0.0)},
         arrays=BundleArrays(

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ranking_models.architectures import Architecture, DCNv2, DeepFM
 from ranking_models.fitting import FitOptions
-from ranking_models.manifest import Architecture
 from ranking_models.nn import build
 from ranking_models.run import Table, TrainedRun, Training
 from tests.support.bundles import tiny_contents
 
-DCN = Architecture(name="dcn-v2", embedding_dim=4, cross_layers=2, hidden=(16, 8), dropout=0.2)
-DEEP_FM = Architecture(name="deepfm", embedding_dim=4, hidden=(16, 8), dropout=0.2)
+DCN = DCNv2(embedding_dim=4, cross_layers=2, hidden=(16, 8), dropout=0.2)
+DEEP_FM = DeepFM(embedding_dim=4, hidden=(16, 8), dropout=0.2)
 
 
 def tiny_run(directory: Path, *, architecture: Architecture = DCN, seed: int = 0) -> TrainedRun:
@@ -36,6 +36,10 @@ def tiny_run(directory: Path, *, architecture: Architecture = DCN, seed: int = 0
         anchors=arrays.candidates,
         held_out=arrays.golden,
         held_out_labels=np.zeros(arrays.golden.rows, np.float32),
+        held_out_units=np.arange(arrays.golden.rows, dtype=np.int32),
+        held_out_rows=np.arange(arrays.golden.rows),
+        calibration=arrays.golden,
+        calibration_rows=np.arange(arrays.golden.rows) + arrays.golden.rows,
         quality=contents.quality,
         data=contents.data,
         training=Training(

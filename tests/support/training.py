@@ -1,9 +1,9 @@
 """A network and options that learn the small log in a second, and a progress that remembers."""
 
+from ranking_models.architectures import DCNv2
 from ranking_models.fitting import FitOptions
-from ranking_models.manifest import Architecture
 
-NETWORK = Architecture(name="dcn-v2", embedding_dim=4, cross_layers=1, hidden=(8,), dropout=0.1)
+NETWORK = DCNv2(embedding_dim=4, cross_layers=1, hidden=(8,), dropout=0.1)
 OPTIONS = FitOptions(learning_rate=0.02, batch_size=32, epochs=12, patience=3)
 
 

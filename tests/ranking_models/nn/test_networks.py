@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ranking_models.manifest import Architecture
+from ranking_models import architectures
+from ranking_models.architectures import Architecture
 from ranking_models.nn import build, restore
 from ranking_models.nn.cross import CrossNetwork
 from ranking_models.nn.dcn import DCNv2
@@ -34,8 +35,9 @@ def schema_of(*, dense: int, ids: int, multi: int) -> FeatureSchema:
 
 
 def architecture(name: Name) -> Architecture:
-    cross = 2 if name == "dcn-v2" else 0
-    return Architecture(name=name, embedding_dim=4, cross_layers=cross, hidden=(8, 5), dropout=0.5)
+    if name == "dcn-v2":
+        return architectures.DCNv2(embedding_dim=4, cross_layers=2, hidden=(8, 5), dropout=0.5)
+    return architectures.DeepFM(embedding_dim=4, hidden=(8, 5), dropout=0.5)
 
 
 def inputs(schema: FeatureSchema, rows: int, *, seed: int = 0) -> list[Tensor]:

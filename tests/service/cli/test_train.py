@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from ranking_models.architectures import DCNv2
 from ranking_models.fitting import FitOptions
-from ranking_models.manifest import Architecture
 from ranking_models.run import load_run
 from service.cli import run
 from service.cli.training_progress import drawn_progress
@@ -79,8 +79,8 @@ def test_options_that_are_left_out_are_the_defaults_of_fitting(log: Path) -> Non
     made = load_run(Path("runs/small-log"))
     assert made.training.options == FitOptions(epochs=1)
     assert (made.training.split, made.training.release_on) == ("user", "rest")
-    assert made.architecture == Architecture(
-        name="dcn-v2", embedding_dim=16, cross_layers=2, hidden=(128, 64), dropout=0.4
+    assert made.architecture == DCNv2(
+        embedding_dim=16, cross_layers=2, hidden=(128, 64), dropout=0.4
     )
 
 
