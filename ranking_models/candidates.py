@@ -43,9 +43,7 @@ def popularity_order(item_positions: Int32, labels: Float32 | Int32, items: int)
     return np.argsort(-rate, kind="stable").astype(np.int32)
 
 
-def anchor_candidates(
-    user_index: Int32, item_index: Int32, items: int, *, popularity: Int32, size: int = 100
-) -> Int32:
+def co_occurring(user_index: Int32, item_index: Int32, items: int, *, size: int) -> Int32:
     """For every item, the items that the same users liked.
 
     Similarity is the damped cosine ``both(i, j) / (sqrt(n_i * n_j) + DAMPING)``:
@@ -56,13 +54,12 @@ def anchor_candidates(
         user_index: User of each positive row, in order of time, ``[rows]``.
         item_index: Catalogue position of its item, ``[rows]``.
         items: Size of the catalogue.
-        popularity: All positions, best first; fills what users did not.
         size: Candidates per anchor.
 
     Returns:
         Positions, int32 ``[items, size]``, most similar first (ties by
-        position), then by popularity; distinct, never the anchor itself, and
-        padded with -1 only where the catalogue has no more items.
+        position); distinct, never the anchor itself. Places that users did
+        not fill hold -1, after all others.
     """
     users, liked = _newest_distinct(user_index, item_index, items)
     order = np.argsort(liked, kind="stable")  # rows grouped by item
@@ -79,7 +76,6 @@ def anchor_candidates(
         others = liked[_ranges(first_of_user[users[rows]], lengths)]
         anchors = np.repeat(liked[rows], lengths)
         _fill_similar(result, anchors[anchors != others], others[anchors != others], rows_of_item)
-    _fill_popular(result, popularity)
     return result
 
 
@@ -137,8 +133,8 @@ def _fill_similar(
     result[anchor[kept], rank[kept]] = other[best][kept]
 
 
-def _fill_popular(result: Int32, popularity: Int32) -> None:
-    """Complete every row with the most popular items that it does not hold yet."""
+def fill_popular(result: Int32, popularity: Int32) -> None:
+    """Complete every row, in place, with the most popular items that it does not hold yet."""
     items, size = result.shape
     head = popularity[: 2 * size + 1]  # whatever a row holds, enough of these are left
     held = np.zeros(items, bool)

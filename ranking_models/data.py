@@ -1,7 +1,8 @@
 """From raw logs to model input rows: vocabularies, means and scales, encoded tables.
 
 What is learned from data here (`fit_schema`) sees the rows it is given and
-nothing else; a value that only held-out rows have stays unknown.
+nothing else; a value that only held-out rows have stays unknown, or has the id
+that it hashes to where the log's owner asked for hashing.
 """
 
 from collections import Counter
@@ -96,7 +97,7 @@ def encode(logs: Logs, schema: FeatureSchema) -> Dataset:
     tables: dict[Source, FeatureBatch] = {}
     for source, factors in raw.items():
         part = schema.of(source)
-        tables[source] = _encode_table(part, factors, sizes.get(source, len(logs.label)))
+        tables[source] = encode_table(part, factors, sizes.get(source, len(logs.label)))
         columns.update({spec.name: column for column, spec in enumerate(part.dense)})
         columns.update({spec.name: column for column, spec in enumerate(part.ids)})
     return Dataset(
@@ -136,13 +137,14 @@ def _fit(
     vocabulary: tuple[str, ...] = ()
     if feature.kind == "numeric":
         mean, scale = _mean_and_scale(feature, values, weights)
-    else:
+    elif not feature.hash_buckets:
         vocabulary = _vocabulary(feature, values, weights)
     return FeatureSpec(
         name=feature.name,
         source=feature.source,
         kind=feature.kind,
         vocabulary=vocabulary,
+        hash_buckets=feature.hash_buckets or 0,
         default=feature.default,
         mean=mean,
         scale=scale,
@@ -192,8 +194,8 @@ def _mean_and_scale(
     return mean, scale if scale > 1e-9 * max(1.0, abs(mean)) else 1.0
 
 
-def _encode_table(schema: FeatureSchema, factors: Mapping[str, Factor], rows: int) -> FeatureBatch:
-    """Encode each distinct value once, by the same rule as in serving."""
+def encode_table(schema: FeatureSchema, factors: Mapping[str, Factor], rows: int) -> FeatureBatch:
+    """Encode a table of one source, each distinct value once, by the same rule as in serving."""
     encoder = Encoder(schema)
 
     def column(spec: FeatureSpec) -> npt.NDArray[np.float64]:

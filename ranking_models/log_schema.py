@@ -41,6 +41,9 @@ class DeclaredFeature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     kind: Kind
     min_count: Count | None = None
     """Of categorical and multi features: rarer values in training rows become id 0. Default 2."""
+    hash_buckets: Annotated[int, Meta(ge=1, le=50_000_000)] | None = None
+    """Of categorical and multi features: hash values into so many ids, in place of a vocabulary.
+    No value is unknown then, also one that training never saw; some share an id."""
     log: bool = False
     separator: Name | None = None
     max_length: Annotated[int, Meta(ge=1, le=256)] | None = None
@@ -50,6 +53,12 @@ class DeclaredFeature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     def __post_init__(self) -> None:
         self._only("log", self.log, "numeric")
         self._only("min_count", self.min_count is not None, "categorical", "multi")
+        self._only("hash_buckets", self.hash_buckets is not None, "categorical", "multi")
+        if self.hash_buckets and self.min_count:
+            raise ValueError(
+                f"feature {self.name!r}: min_count makes a vocabulary and hash_buckets takes its "
+                "place; leave one out"
+            )
         self._only("separator", self.separator is not None, "multi")
         self._only("max_length", self.max_length is not None, "multi")
         number = isinstance(self.default, int | float) and not isinstance(self.default, bool)

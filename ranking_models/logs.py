@@ -130,27 +130,41 @@ def _interaction_columns(declared: LogSchema) -> dict[str, str]:
 
 def _entities(files: LogFiles, declared: LogSchema, source: Source, in_log: Factor) -> Entities:
     """The items or users of their file, else those of the log in order of appearance."""
+    path = files.items if source == "item" else files.users
+    if path is not None:
+        return read_entities(path, declared, source)
     features = declared.columns_of(source)
-    if source == "item":
-        path, section, id_feature = files.items, declared.items, ITEM_ID
-        id_column = section.id if section else declared.interactions.item
-    else:
-        path, section, id_feature = files.users, declared.users, USER_ID
-        id_column = section.id if section else declared.interactions.user
-    if path is None and features:
+    if features:
         raise InputError(
             f"{files.schema}: feature {features[0].name!r} is a column of the {source}s file; "
             f"name that file with --{source}s"
         )
-    values: dict[str, Factor] = {}
-    if path is None:
-        ids = tuple(str(value) for value in in_log.values if value is not None)
-    else:
-        wanted = {f.name: f"feature {f.name!r} of the schema" for f in features}
-        cells = read_columns(path, wanted | {id_column: f"the id of each {source}"})
-        ids = _distinct_ids(cells[id_column])
-        values = {f.name: _values(f, cells[f.name]) for f in features}
-    values[id_feature] = Factor(values=ids, codes=np.arange(len(ids), dtype=np.int32))
+    ids = tuple(str(value) for value in in_log.values if value is not None)
+    return _with_ids(ids, {}, source)
+
+
+def read_entities(path: Path, declared: LogSchema, source: Source) -> Entities:
+    """The items or users of a file.
+
+    Raises:
+        InputError: as `read_logs`.
+    """
+    names = declared.interactions
+    section, of_log = (
+        (declared.items, names.item) if source == "item" else (declared.users, names.user)
+    )
+    id_column = section.id if section else of_log
+    features = declared.columns_of(source)
+    wanted = {f.name: f"feature {f.name!r} of the schema" for f in features}
+    cells = read_columns(path, wanted | {id_column: f"the id of each {source}"})
+    ids = _distinct_ids(cells[id_column])
+    return _with_ids(ids, {f.name: _values(f, cells[f.name]) for f in features}, source)
+
+
+def _with_ids(ids: tuple[str, ...], values: dict[str, Factor], source: Source) -> Entities:
+    """Entities with their id as a feature, and the unknown one at the end."""
+    of_id = Factor(values=ids, codes=np.arange(len(ids), dtype=np.int32))
+    values = {**values, ITEM_ID if source == "item" else USER_ID: of_id}
     return Entities(ids=ids, features={name: _and_unknown(f) for name, f in values.items()})
 
 

@@ -25,7 +25,7 @@ from ranking_models.bundle.layout import NAME
 from ranking_models.errors import InputError
 from ranking_models.fitting import FitOptions
 from ranking_models.folders import new_folder
-from ranking_models.manifest import DataSource, Lineage, Quality
+from ranking_models.manifest import CandidateFigures, DataSource, Lineage, Quality
 from ranking_models.nn import RankingNetwork, restore
 from ranking_models.schema import FeatureBatch, FeatureSchema, Float32, Int32
 from ranking_models.split import Rows
@@ -46,8 +46,9 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     split: str
     epochs: int
     """That the weights were trained for: what was best on the validation rows."""
-    validation_log_loss: float
-    """At that epoch, before the final round on training and validation rows."""
+    validation_log_loss: float | None
+    """At that epoch, before the final round on training and validation rows; None where it was
+    not chosen by validation rows."""
     tools: dict[str, str]
     """Package to version."""
     release_on: ReleaseOn = "rest"
@@ -94,6 +95,8 @@ class TrainedRun(msgspec.Struct, frozen=True, kw_only=True):
     training: Training
     lineage: Lineage | None = None
     """None for a model trained from nothing."""
+    candidates: CandidateFigures | None = None
+    """How good `anchors` are; None where no likes were held out to measure on."""
 
     def module(self) -> RankingNetwork:
         """The network with its weights, in evaluation mode.
@@ -118,6 +121,7 @@ class _RunFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data: DataSource
     training: Training
     lineage: Lineage | None
+    candidates: CandidateFigures | None = None
 
 
 def check_out(out: Path, *, force: bool) -> None:
@@ -155,6 +159,7 @@ def save_run(run: TrainedRun, *, force: bool = False) -> None:
         data=run.data,
         training=run.training,
         lineage=run.lineage,
+        candidates=run.candidates,
     )
     with new_folder(run.directory, replace=force) as folder:
         (folder / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(content)))
@@ -219,6 +224,7 @@ def load_run(directory: Path) -> TrainedRun:
         data=content.data,
         training=content.training,
         lineage=content.lineage,
+        candidates=content.candidates,
     )
 
 

@@ -1,7 +1,7 @@
 """Training: a log in, a trained run out, the same run for the same seed.
 
     split by time
-    -> put some validation rows aside for INT8 calibration: nothing below learns from them
+    -> put some training rows aside for INT8 calibration: nothing below learns from them
     -> learn vocabularies and scales from the training rows
     -> train until the validation rows stop getting better: that many epochs are right
     -> learn and train again, for that many epochs, on training and validation rows
@@ -14,36 +14,43 @@ default the measured weights are the released ones, so that whoever holds a
 figure against the model finds it true.
 """
 
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from msgspec.structs import replace
 
 from ranking_models import metrics
 from ranking_models.architectures import Architecture
-from ranking_models.candidates import anchor_candidates, popularity_order
+from ranking_models.checkpoint import Checkpoints, Plan, Stage, log_digest
+from ranking_models.continuing import Parent, check_declared, grown
 from ranking_models.data import Dataset, encode, fit_schema
 from ranking_models.fitting import (
     FitOptions,
+    Found,
     TrainingProgress,
     Weights,
     fit,
     scores,
     search_epochs,
 )
+from ranking_models.item_pages import ItemPages, item_pages
+from ranking_models.joining import Tables
+from ranking_models.log_figures import data_source
 from ranking_models.logs import Entities, Logs
-from ranking_models.manifest import DataSource, Quality
+from ranking_models.manifest import Lineage, Quality
 from ranking_models.nn import RankingNetwork, restore
 from ranking_models.run import ReleaseOn, Table, TrainedRun, Training
-from ranking_models.schema import FeatureBatch
+from ranking_models.schema import FeatureBatch, FeatureSchema
 from ranking_models.split import Rows, Split, SplitName, split_logs
+from ranking_models.torch_scorer import torch_scorer
 
 HELD_OUT_ROWS = 20_000
 
 CALIBRATION_ROWS = 2_048
-"""At most, and at most a quarter of the validation rows."""
+"""At most, and at most an eighth of the training rows. They say how large numbers get inside of
+the network, which old rows do as well as new ones; the newest are the most worth learning from."""
 
 
 def train_run(
@@ -55,6 +62,8 @@ def train_run(
     release_on: ReleaseOn = "rest",
     directory: Path,
     progress: TrainingProgress,
+    parent: Parent | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainedRun:
     """Train a model on a log; nothing is written.
 
@@ -67,42 +76,53 @@ def train_run(
             the same recipe that learns from the test rows too (``all``).
         directory: Where the run is meant to be saved; its name is the model's.
         progress: Hears of every step.
+        parent: A model of this architecture to go on from; None starts from nothing.
+        checkpoints: Where to keep the training's state, and to find it again.
 
     Raises:
-        InputError: the log cannot be split, or training diverges.
+        InputError: the log cannot be split or is not one of the parent's
+            features, training diverges, or a checkpoint is of another training
+            or cannot be written.
     """
+    if parent is not None:
+        check_declared(parent, logs.declared)
     parts = split_logs(logs, split)
-    calibration = _some(
-        parts.validation, min(CALIBRATION_ROWS, len(parts.validation) // 4), options
-    )
-    validation = np.setdiff1d(parts.validation, calibration)
-    data = encode(logs, fit_schema(logs, parts.train))
-    found = search_epochs(
-        data, architecture, options, progress, rows=parts.train, validation=validation
-    )
-    seen = np.concatenate([parts.train, validation])
-    again = release_on == "all"
-    phase = "measured epoch" if again else "final epoch"
-    data, weights = _learn(
-        logs, architecture, options, progress, rows=seen, epochs=found.epochs, phase=phase
-    )
-    quality = _quality(logs, data, restore(architecture, data.schema, weights), parts)
-    if again:
-        seen = np.setdiff1d(np.arange(len(logs.label)), calibration)
-        data, weights = _learn(
-            logs,
-            architecture,
-            options,
-            progress,
-            rows=seen,
-            epochs=found.epochs,
-            phase="final epoch",
+    calibration = _some(parts.train, min(CALIBRATION_ROWS, len(parts.train) // 8), options)
+    train = np.setdiff1d(parts.train, calibration)
+    tools = {name: version(name) for name in ("numpy", "torch")}
+    stage = Stage(phase="best epoch")
+    if checkpoints is not None:
+        plan = Plan(
+            log=log_digest(logs),
+            architecture=architecture,
+            options=options,
+            split=split,
+            release_on=release_on,
+            parent=parent.reference if parent else None,
+            tools=tools,
         )
+        stage = checkpoints.open(plan) or stage
+    learning = _Learning(logs, architecture, options, progress, parent, checkpoints)
+    found = stage.found
+    if found is None:
+        found = learning.search(stage, rows=train, validation=parts.validation)
+        again = release_on == "all"
+        stage = Stage(phase="measured epoch" if again else "final epoch", found=found)
+    seen = np.concatenate([train, parts.validation])
+    quality = stage.quality
+    if quality is None:
+        data, weights = learning.fit(stage, rows=seen, epochs=found.epochs)
+        network = restore(architecture, data.schema, weights)
+        quality = measured_quality(logs, data, network, parts)
+        pages = _pages(logs, data, network, seen=seen, held_out=parts.test)
+        stage = Stage(phase="final epoch", found=found, quality=quality, candidates=pages.figures)
+    if release_on == "all":
+        seen = np.setdiff1d(np.arange(len(logs.label)), calibration)
+        data, weights = learning.fit(stage, rows=seen, epochs=found.epochs)
         quality = replace(quality, split=f"{quality.split}, before a last round on all rows")
+        network = restore(architecture, data.schema, weights)
+        pages = _pages(logs, data, network, seen=seen, held_out=parts.test[:0])
 
-    items = len(logs.items.ids)
-    popularity = popularity_order(logs.item[seen], logs.label[seen], items)
-    liked = _liked_in_time_order(logs, seen)
     held_out = _some(parts.test, HELD_OUT_ROWS, options)
     return TrainedRun(
         directory=directory,
@@ -112,8 +132,8 @@ def train_run(
         weights=weights,
         items=_table(logs.items, data.tables["item"]),
         users=_table(logs.users, data.tables["user"]),
-        popularity=popularity,
-        anchors=anchor_candidates(logs.unit[liked], logs.item[liked], items, popularity=popularity),
+        popularity=pages.popularity,
+        anchors=pages.anchors,
         held_out=data.inputs(held_out),
         held_out_labels=logs.label[held_out],
         held_out_units=logs.unit[held_out],
@@ -121,36 +141,72 @@ def train_run(
         calibration=data.inputs(calibration),
         calibration_rows=calibration,
         quality=quality,
-        data=_data_source(logs),
+        data=data_source(logs),
         training=Training(
             options=options,
             split=split,
             release_on=release_on,
             epochs=found.epochs,
             validation_log_loss=found.log_loss,
-            tools={name: version(name) for name in ("numpy", "torch")},
+            tools=tools,
         ),
+        lineage=_lineage(parent, logs, options, found),
+        candidates=stage.candidates,
     )
 
 
-def _learn(
-    logs: Logs,
-    architecture: Architecture,
-    options: FitOptions,
-    progress: TrainingProgress,
-    *,
-    rows: Rows,
-    epochs: int,
-    phase: str,
-) -> tuple[Dataset, Weights]:
-    """Vocabularies, scales and weights from some rows and no others."""
-    data = encode(logs, fit_schema(logs, rows))
-    return data, fit(data, architecture, options, progress, rows=rows, epochs=epochs, phase=phase)
+class _Learning(msgspec.Struct, frozen=True):
+    """What the rounds of one training have in common."""
+
+    logs: Logs
+    architecture: Architecture
+    options: FitOptions
+    progress: TrainingProgress
+    parent: Parent | None
+    checkpoints: Checkpoints | None
+
+    def search(self, stage: Stage, *, rows: Rows, validation: Rows) -> Found:
+        """How many epochs are right."""
+        return search_epochs(
+            encode(self.logs, self._schema(rows)),
+            self.architecture,
+            self.options,
+            self.progress,
+            rows=rows,
+            validation=validation,
+            start=self.parent.start if self.parent else None,
+            keeper=self.checkpoints.round(stage) if self.checkpoints else None,
+        )
+
+    def fit(self, stage: Stage, *, rows: Rows, epochs: int) -> tuple[Dataset, Weights]:
+        """Vocabularies, scales and weights from some rows and no others."""
+        data = encode(self.logs, self._schema(rows))
+        weights = fit(
+            data,
+            self.architecture,
+            self.options,
+            self.progress,
+            rows=rows,
+            epochs=epochs,
+            phase=stage.phase,
+            start=self.parent.start if self.parent else None,
+            keeper=self.checkpoints.round(stage) if self.checkpoints else None,
+        )
+        return data, weights
+
+    def _schema(self, rows: Rows) -> FeatureSchema:
+        learned = fit_schema(self.logs, rows)
+        return grown(learned, self.parent.start.schema) if self.parent else learned
 
 
-def _liked_in_time_order(logs: Logs, rows: Rows) -> Rows:
-    liked = rows[logs.label[rows] > 0]
-    return liked[np.argsort(logs.seconds[liked], kind="stable")]
+def _lineage(
+    parent: Parent | None, logs: Logs, options: FitOptions, found: Found
+) -> Lineage | None:
+    if parent is None:
+        return None
+    return parent.lineage(
+        log=logs.declared.name, epochs=found.epochs, learning_rate=options.learning_rate
+    )
 
 
 def _some(rows: Rows, most: int, options: FitOptions) -> Rows:
@@ -165,7 +221,20 @@ def _table(entities: Entities, encoded: FeatureBatch) -> Table:
     return Table(ids=entities.ids, features=encoded.take(known))
 
 
-def _quality(logs: Logs, data: Dataset, network: RankingNetwork, parts: Split) -> Quality:
+def _pages(
+    logs: Logs, data: Dataset, network: RankingNetwork, *, seen: Rows, held_out: Rows
+) -> ItemPages:
+    tables = Tables(
+        schema=data.schema,
+        users=_table(logs.users, data.tables["user"]).features,
+        items=_table(logs.items, data.tables["item"]).features,
+    )
+    scorer = torch_scorer(network.eval(), data.schema)
+    return item_pages(logs, scorer, tables, seen=seen, held_out=held_out)
+
+
+def measured_quality(logs: Logs, data: Dataset, network: RankingNetwork, parts: Split) -> Quality:
+    """The network's figures on all test rows."""
     found = scores(network, data, parts.test)
     labels, units = logs.label[parts.test], logs.unit[parts.test]
     return Quality(
@@ -176,19 +245,4 @@ def _quality(logs: Logs, data: Dataset, network: RankingNetwork, parts: Split) -
         log_loss=metrics.log_loss(found, labels),
         gauc=metrics.gauc(found, labels, units),
         ndcg_at_10=metrics.ndcg_at_k(found, labels, units),
-    )
-
-
-def _data_source(logs: Logs) -> DataSource:
-    def rfc3339(seconds: float) -> str:
-        return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
-
-    return DataSource(
-        name=logs.declared.name,
-        licence=logs.declared.licence,
-        interactions=len(logs.label),
-        users=len(logs.users.ids),
-        items=len(logs.items.ids),
-        first_event=rfc3339(float(logs.seconds.min())),
-        last_event=rfc3339(float(logs.seconds.max())),
     )

@@ -13,6 +13,13 @@ nor Podium to be read. At ``<root>/<name>/<version>/``::
     popularity.npy                     int32 [items], most popular first
     golden.npz                         dense, ids, multi_*, score of 256 rows
 
+and, where the manifest has ``split`` and ``segments``::
+
+    split/{user,item,row}.onnx         the graph in three; `ranking_models.bundle.parts`
+    segments/users.npy                 int32 [users], the segment of each user
+    segments/representatives.npy       int32 [G, R] user positions, padded with -1
+    segments/scores.npy                float32 [items, G]
+
 **Columns.** ``schema.features`` in the manifest is an ordered list. The
 ``numeric`` features in that order are the columns of ``dense`` (float32), the
 ``categorical`` ones those of ``ids`` (int32), and each ``multi`` one is an
@@ -57,12 +64,25 @@ same order and already encoded. Context features are in no file.
 A row's score depends on that row alone, up to rounding (about 1e-7), so rows
 can be scored in any batch.
 
+**Segments** group users that rank alike, so that one cached row of ``G`` scores
+per item serves everybody: ``scores[item, g]`` is the sigmoid of the mean log
+odds that the representatives of ``g`` give the item with no context (4).
+Segment 0 is everybody's who is not in ``user_ids``; its scores are the missing
+user's own, and it has no representatives.
+
+**The exact split** computes the fp32 scores with the user's part once per
+request and the item's part once per catalogue. ``user.onnx`` takes the arrays
+of the user and context features, ``item.onnx`` those of the item features,
+each in the order of the columns above; ``row.onnx`` takes ``user``
+``[users, U]``, ``user_of_row`` int32 ``[rows]`` and ``item`` ``[rows, I]``.
+
 **Trust.** `Bundle.open` checks every byte against the manifest, refuses what
 the manifest does not list, and never unpickles.
 """
 
 from ranking_models.bundle.finding import BundleRef, find_bundle, list_bundles
 from ranking_models.bundle.layout import BundleArrays, id_array
+from ranking_models.bundle.parts import SegmentArrays, SplitGraphs
 from ranking_models.bundle.reading import Bundle, read_manifest
 from ranking_models.bundle.writing import BundleContents, Graph, write_bundle
 
@@ -72,6 +92,8 @@ __all__ = [
     "BundleContents",
     "BundleRef",
     "Graph",
+    "SegmentArrays",
+    "SplitGraphs",
     "find_bundle",
     "id_array",
     "list_bundles",

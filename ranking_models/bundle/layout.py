@@ -4,6 +4,7 @@ Writer and reader share these rules: what `check_arrays` lets through can be
 loaded, and nothing else is ever written.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 
@@ -11,8 +12,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from ranking_models.bundle.parts import SegmentArrays
 from ranking_models.errors import BundleError
-from ranking_models.manifest import Variant
+from ranking_models.manifest import ExactSplit, Segments, Variant
 from ranking_models.schema import FeatureBatch, FeatureSchema, FeatureSpec, Float32, Int32
 
 Ids = npt.NDArray[np.str_]
@@ -23,6 +25,10 @@ POPULARITY = "popularity.npy"
 GOLDEN = "golden.npz"
 ITEM_IDS = "catalogue/item_ids.npy"
 USER_IDS = "users/user_ids.npy"
+SPLIT = {"user": "split/user.onnx", "item": "split/item.onnx", "row": "split/row.onnx"}
+SEGMENT_USERS = "segments/users.npy"
+SEGMENT_REPRESENTATIVES = "segments/representatives.npy"
+SEGMENT_SCORES = "segments/scores.npy"
 
 MAX_ID_CHARS = 256
 """Requests cannot name longer ids, and one long id widens the whole array."""
@@ -69,7 +75,13 @@ def table_files(folder: str, schema: FeatureSchema) -> dict[str, str]:
     return {name: f"{folder}/{name}.npy" for name in schema.inputs}
 
 
-def bundle_files(schema: FeatureSchema, precisions: Mapping[str, Variant]) -> set[str]:
+def bundle_files(
+    schema: FeatureSchema,
+    precisions: Mapping[str, Variant],
+    *,
+    split: ExactSplit | None,
+    segments: Segments | None,
+) -> set[str]:
     """Every file of a bundle but the manifest, as POSIX paths relative to it.
 
     Raises:
@@ -95,6 +107,8 @@ def bundle_files(schema: FeatureSchema, precisions: Mapping[str, Variant]) -> se
         *table_files("catalogue", schema.of("item")).values(),
         *table_files("users", schema.of("user")).values(),
         *(variant.file for variant in precisions.values()),
+        *(SPLIT.values() if split else ()),
+        *((SEGMENT_USERS, SEGMENT_REPRESENTATIVES, SEGMENT_SCORES) if segments else ()),
     }
 
 
@@ -118,6 +132,36 @@ def check_arrays(schema: FeatureSchema, arrays: BundleArrays) -> None:
     _require(arrays.golden.rows > 0, GOLDEN, "holds no rows")
     _check_features(arrays.golden, schema, rows=arrays.golden.rows, files=golden)
     _check_scores(arrays.golden_scores, arrays.golden.rows)
+
+
+def segment_version(users: Int32) -> str:
+    """8 hex digits over the segment of each user."""
+    return hashlib.sha256(np.ascontiguousarray(users, "<i4").tobytes()).hexdigest()[:8]
+
+
+def check_segments(segments: SegmentArrays, *, users: int, items: int) -> None:
+    """Refuse segments that do not fit the users, the catalogue or each other.
+
+    Raises:
+        BundleError: with the relative name of the file that is wrong.
+    """
+    count = segments.figures.count
+    _require(count > 0, MANIFEST, "says that there are no segments, but segment 0 is always there")
+    of_user, speakers = segments.users, segments.representatives
+    _check_shape(of_user, np.int32, (users,), SEGMENT_USERS)
+    inside = users == 0 or (of_user.min() >= 0 and of_user.max() < count)
+    _require(bool(inside), SEGMENT_USERS, f"holds segments outside 0..{count - 1}")
+    right = segment_version(of_user) == segments.figures.version
+    _require(right, SEGMENT_USERS, "is not the map that the manifest's segment version names")
+    width = speakers.shape[1] if speakers.ndim == 2 else 0
+    _check_shape(speakers, np.int32, (count, max(width, 1)), SEGMENT_REPRESENTATIVES)
+    inside = speakers.min() >= -1 and speakers.max() < users
+    _require(bool(inside), SEGMENT_REPRESENTATIVES, f"holds positions outside -1..{users - 1}")
+    segment, place = np.nonzero(speakers >= 0)
+    at_home = np.array_equal(of_user[speakers[segment, place]], segment)
+    _require(at_home, SEGMENT_REPRESENTATIVES, "names a user of another segment")
+    _check_shape(segments.scores, np.float32, (items, count), SEGMENT_SCORES)
+    _check_probabilities(segments.scores, SEGMENT_SCORES)
 
 
 def _require(holds: bool, file: str, reason: str) -> None:
@@ -182,5 +226,9 @@ def _check_candidates(candidates: Int32, items: int) -> None:
 
 def _check_scores(scores: Float32, rows: int) -> None:
     _check_shape(scores, np.float32, (rows,), GOLDEN)
+    _check_probabilities(scores, GOLDEN)
+
+
+def _check_probabilities(scores: Float32, file: str) -> None:
     inside = np.isfinite(scores).all() and scores.min() >= 0 and scores.max() <= 1
-    _require(bool(inside), GOLDEN, "holds scores outside 0..1")
+    _require(bool(inside), file, "holds scores outside 0..1")

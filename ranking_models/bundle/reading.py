@@ -3,7 +3,7 @@
 import hashlib
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -15,12 +15,18 @@ from ranking_models.bundle.layout import (
     ITEM_IDS,
     MANIFEST,
     POPULARITY,
+    SEGMENT_REPRESENTATIVES,
+    SEGMENT_SCORES,
+    SEGMENT_USERS,
+    SPLIT,
     USER_IDS,
     BundleArrays,
     bundle_files,
     check_arrays,
+    check_segments,
     table_files,
 )
+from ranking_models.bundle.parts import SegmentArrays
 from ranking_models.errors import BundleError
 from ranking_models.manifest import (
     FORMAT,
@@ -43,6 +49,8 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     manifest: ModelManifest
     arrays: BundleArrays
+    segments: SegmentArrays | None = None
+    """The users in groups, for cached score rows; None in a bundle without them."""
 
     @staticmethod
     def open(path: Path) -> "Bundle":
@@ -55,11 +63,14 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
         manifest = read_manifest(path)
         _check_files(path, manifest)
         arrays = _load(path, manifest.schema)
+        segments = _load_segments(path, manifest)
         try:
             check_arrays(manifest.schema, arrays)
+            if segments:
+                check_segments(segments, users=len(arrays.user_ids), items=len(arrays.item_ids))
         except BundleError as error:
             raise BundleError(str(path / error.file), error.reason) from error
-        return Bundle(path=path, manifest=manifest, arrays=arrays)
+        return Bundle(path=path, manifest=manifest, arrays=arrays, segments=segments)
 
     @property
     def schema(self) -> FeatureSchema:
@@ -110,14 +121,26 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
             raise BundleError(str(self.path / MANIFEST), reason)
         return self.path / variants[precision].file
 
+    def split_graph(self, part: Literal["user", "item", "row"]) -> Path:
+        """The ONNX file of one part of the exact split.
+
+        Raises:
+            BundleError: the bundle has no split.
+        """
+        if self.manifest.split is None:
+            raise BundleError(str(self.path / MANIFEST), "the bundle has no user/item split")
+        return self.path / SPLIT[part]
+
     def score_hash(self, precision: str) -> str:
         """SHA-256, in hex, over everything of the bundle that makes scores and item pages.
 
         Two bundles with the same hash answer alike, so they may share cache
-        entries: quality figures, dates, golden rows and popularity are left out.
+        entries: quality figures, dates, golden rows and popularity are left out,
+        and the exact split, which only computes the same scores in three steps.
         """
         graph = self.graph(precision).name
-        tables = [f for f in self.manifest.files if f.startswith(("catalogue/", "users/"))]
+        folders = ("catalogue/", "users/", "segments/")
+        tables = [f for f in self.manifest.files if f.startswith(folders)]
         digest = hashlib.sha256(precision.encode())
         digest.update(msgspec.json.encode(self.schema, order="sorted"))
         for file in [graph, CANDIDATES, *sorted(tables)]:
@@ -161,7 +184,12 @@ class _Format(msgspec.Struct):
 
 def _check_files(path: Path, manifest: ModelManifest) -> None:
     try:
-        expected = bundle_files(manifest.schema, manifest.precisions)
+        expected = bundle_files(
+            manifest.schema,
+            manifest.precisions,
+            split=manifest.split,
+            segments=manifest.segments,
+        )
     except BundleError as error:
         raise BundleError(str(path / error.file), error.reason) from error
     listed = set(manifest.files)
@@ -207,6 +235,17 @@ def _load(path: Path, schema: FeatureSchema) -> BundleArrays:
         popularity=_mapped(path / POPULARITY),
         golden_scores=golden.pop("score"),
         golden=FeatureBatch.of_inputs(golden),
+    )
+
+
+def _load_segments(path: Path, manifest: ModelManifest) -> SegmentArrays | None:
+    if manifest.segments is None:
+        return None
+    return SegmentArrays(
+        users=_mapped(path / SEGMENT_USERS),
+        representatives=_mapped(path / SEGMENT_REPRESENTATIVES),
+        scores=_mapped(path / SEGMENT_SCORES),
+        figures=manifest.segments,
     )
 
 

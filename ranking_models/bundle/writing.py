@@ -29,12 +29,18 @@ from ranking_models.bundle.layout import (
     MANIFEST,
     NAME,
     POPULARITY,
+    SEGMENT_REPRESENTATIVES,
+    SEGMENT_SCORES,
+    SEGMENT_USERS,
+    SPLIT,
     USER_IDS,
     BundleArrays,
     bundle_files,
     check_arrays,
+    check_segments,
     table_files,
 )
+from ranking_models.bundle.parts import SegmentArrays, SplitGraphs
 from ranking_models.bundle.reading import Bundle
 from ranking_models.errors import BundleError
 from ranking_models.manifest import (
@@ -88,6 +94,10 @@ class BundleContents(msgspec.Struct, frozen=True, kw_only=True):
     tools: dict[str, str]
     lineage: Lineage | None = None
     candidates: CandidateFigures | None = None
+    split: SplitGraphs | None = None
+    """None writes no folder ``split/``."""
+    segments: SegmentArrays | None = None
+    """None writes no folder ``segments/``."""
 
 
 def write_bundle(root: Path, contents: BundleContents) -> Path:
@@ -103,7 +113,11 @@ def write_bundle(root: Path, contents: BundleContents) -> Path:
     if not NAME.fullmatch(contents.name):
         rule = "use letters, digits, '.', '_' and '-', and start with a letter or digit"
         raise BundleError(str(root), f"{contents.name!r} cannot be a model's name; {rule}")
-    check_arrays(contents.schema, contents.arrays)
+    arrays = contents.arrays
+    check_arrays(contents.schema, arrays)
+    if contents.segments:
+        users, items = len(arrays.user_ids), len(arrays.item_ids)
+        check_segments(contents.segments, users=users, items=items)
     parent = root / contents.name
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -149,16 +163,19 @@ def _check_existing(target: Path) -> None:
 
 
 def _write_all(folder: Path, contents: BundleContents) -> ModelManifest:
-    for sub in (folder, folder / "catalogue", folder / "users"):
+    graphs = _graph_files(contents)
+    arrays = _array_files(contents)
+    folders = sorted({folder, *((folder / file).parent for file in (*graphs, *arrays))})
+    for sub in folders:
         sub.mkdir()
-    for precision, graph in contents.graphs.items():
-        _write(folder / _graph_file(precision), graph.onnx)
-    for file, array in _array_files(contents.schema, contents.arrays).items():
+    for file, graph in graphs.items():
+        _write(folder / file, graph)
+    for file, array in arrays.items():
         _write_array(folder / file, array)
     _write_golden(folder / GOLDEN, contents.arrays)
     manifest = _manifest(folder, contents)
     _write(folder / MANIFEST, encode_manifest(manifest))
-    for sub in (folder / "catalogue", folder / "users", folder):
+    for sub in reversed(folders):
         _sync_folder(sub)
     return manifest
 
@@ -175,6 +192,9 @@ def _manifest(folder: Path, contents: BundleContents) -> ModelManifest:
         )
         for precision, graph in contents.graphs.items()
     }
+    split = contents.split.figures if contents.split else None
+    segments = contents.segments.figures if contents.segments else None
+    files = bundle_files(contents.schema, variants, split=split, segments=segments)
     manifest = sealed(
         ModelManifest(
             format=FORMAT,
@@ -188,13 +208,10 @@ def _manifest(folder: Path, contents: BundleContents) -> ModelManifest:
             quality=contents.quality,
             data=contents.data,
             lineage=contents.lineage,
-            split=None,
-            segments=None,
+            split=split,
+            segments=segments,
             candidates=contents.candidates,
-            files={
-                file: _digest(folder / file)
-                for file in sorted(bundle_files(contents.schema, variants))
-            },
+            files={file: _digest(folder / file) for file in sorted(files)},
             tools=contents.tools,
             sha256="",
         )
@@ -212,9 +229,23 @@ def _graph_file(precision: str) -> str:
     return f"ranker.{precision}.onnx"
 
 
-def _array_files(schema: FeatureSchema, arrays: BundleArrays) -> dict[str, npt.NDArray[np.generic]]:
-    catalogue, users = arrays.items.inputs(), arrays.users.inputs()
+def _graph_files(contents: BundleContents) -> dict[str, bytes]:
+    graphs = {_graph_file(precision): graph.onnx for precision, graph in contents.graphs.items()}
+    if contents.split is None:
+        return graphs
+    split = contents.split
     return {
+        **graphs,
+        SPLIT["user"]: split.user,
+        SPLIT["item"]: split.item,
+        SPLIT["row"]: split.row,
+    }
+
+
+def _array_files(contents: BundleContents) -> dict[str, npt.NDArray[np.generic]]:
+    schema, arrays, segments = contents.schema, contents.arrays, contents.segments
+    catalogue, users = arrays.items.inputs(), arrays.users.inputs()
+    files: dict[str, npt.NDArray[np.generic]] = {
         ITEM_IDS: arrays.item_ids,
         USER_IDS: arrays.user_ids,
         CANDIDATES: arrays.candidates,
@@ -222,6 +253,13 @@ def _array_files(schema: FeatureSchema, arrays: BundleArrays) -> dict[str, npt.N
         **{f: catalogue[i] for i, f in table_files("catalogue", schema.of("item")).items()},
         **{f: users[i] for i, f in table_files("users", schema.of("user")).items()},
     }
+    if segments:
+        files |= {
+            SEGMENT_USERS: segments.users,
+            SEGMENT_REPRESENTATIVES: segments.representatives,
+            SEGMENT_SCORES: segments.scores,
+        }
+    return files
 
 
 def _write(path: Path, content: bytes) -> None:

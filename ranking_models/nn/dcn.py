@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ranking_models import architectures
-from ranking_models.nn.cross import CrossNetwork
+from ranking_models.nn.cross import CrossNetwork, LowRankCrossNetwork
 from ranking_models.nn.embedding import FieldEmbedding
 from ranking_models.nn.mlp import MLP
 from ranking_models.schema import FeatureSchema
@@ -30,7 +30,16 @@ class DCNv2(nn.Module):
         super().__init__()
         self.embedding = FieldEmbedding(schema, architecture.embedding_dim)
         width = len(schema.dense) + self.embedding.fields * architecture.embedding_dim
-        self.cross = CrossNetwork(width, architecture.cross_layers)
+        self.cross: CrossNetwork | LowRankCrossNetwork
+        if architecture.cross_rank:
+            self.cross = LowRankCrossNetwork(
+                width,
+                architecture.cross_layers,
+                rank=architecture.cross_rank,
+                experts=architecture.cross_experts,
+            )
+        else:
+            self.cross = CrossNetwork(width, architecture.cross_layers)
         self.mlp = MLP(width, architecture.hidden, architecture.dropout)
         self.head = nn.Linear(width + self.mlp.out_width, 1)
 

@@ -1,5 +1,7 @@
 """Feature values to vectors: the first layer of every ranking network."""
 
+from itertools import accumulate
+
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +28,7 @@ class FieldEmbedding(nn.Module):
         sizes = [spec.last_id + 1 for spec in (*schema.ids, *schema.multi)]
         starts = [sum(sizes[:i]) for i in range(len(sizes))]
         self.fields = len(sizes)
+        self.sizes = sizes
         self.dim = dim
         # Never empty: a table without rows has no gradient and exports badly.
         self.table = nn.Embedding(max(sum(sizes), 1), dim)
@@ -42,3 +45,13 @@ class FieldEmbedding(nn.Module):
             total = (self.table(values + start) * known).sum(dim=1, keepdim=True)
             vectors.append(total / known.sum(dim=1, keepdim=True).clamp(min=1.0))
         return torch.cat(vectors, dim=1)
+
+    def take_over(self, earlier: "FieldEmbedding") -> None:
+        """Copy the rows of an earlier table whose vocabularies these go on from."""
+        ends = zip(accumulate(self.sizes), accumulate(earlier.sizes), strict=True)
+        with torch.no_grad():
+            for (end, earlier_end), size, earlier_size in zip(
+                ends, self.sizes, earlier.sizes, strict=True
+            ):
+                own = self.table.weight[end - size :][:earlier_size]
+                own.copy_(earlier.table.weight[earlier_end - earlier_size : earlier_end])

@@ -1,4 +1,4 @@
-"""The deep part that both architectures share."""
+"""The deep part of every architecture that has one."""
 
 from collections.abc import Sequence
 from itertools import pairwise

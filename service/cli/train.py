@@ -9,17 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ranking_models.errors import InputError
+from service.cli.network_options import Network, architecture_of, check_agrees, widths
 
 if TYPE_CHECKING:
+    from ranking_models.continuing import Parent
     from ranking_models.logs import LogFiles
     from ranking_models.run import TrainedRun
-
-
-class Network(StrEnum):
-    """Architectures that can be trained."""
-
-    DCN_V2 = "dcn-v2"
-    DEEPFM = "deepfm"
 
 
 class HeldOut(StrEnum):
@@ -69,20 +64,66 @@ def train(
             "out too; the figures are then those of the same recipe without them."
         ),
     ] = ReleaseOn.REST,
-    architecture: Annotated[Network, typer.Option(help="The network.")] = Network.DCN_V2,
+    architecture: Annotated[
+        Network | None,
+        typer.Option(help="The network. Default: dcn-v2, or that of --from-bundle."),
+    ] = None,
     embedding_dim: Annotated[
-        int, typer.Option(help="Width of a feature's vector.", min=1, max=1024)
-    ] = 16,
-    hidden: Annotated[
-        str, typer.Option(help="Widths of the MLP's layers, such as 128,64.", metavar="WIDTHS")
-    ] = "128,64",
-    cross_layers: Annotated[
         int | None,
-        typer.Option(help="Depth of the cross network, dcn-v2 only. Default: 2.", min=1, max=16),
+        typer.Option(help="Width of a feature's vector. Default: 16.", min=1, max=1024),
+    ] = None,
+    hidden: Annotated[
+        str | None,
+        typer.Option(
+            help="Widths of the MLP's layers, or none. Default: 128,64.", metavar="WIDTHS"
+        ),
     ] = None,
     dropout: Annotated[
-        float, typer.Option(help="Share of MLP units left out.", min=0, max=0.95)
-    ] = 0.4,
+        float | None,
+        typer.Option(help="Share of MLP units left out. Default: 0.4.", min=0, max=0.95),
+    ] = None,
+    cross_layers: Annotated[
+        int | None,
+        typer.Option(help="Depth of the cross network of dcn-v2. Default: 2.", min=1, max=16),
+    ] = None,
+    cross_rank: Annotated[
+        int | None,
+        typer.Option(help="Rank of its matrices; 0, the default, is full.", min=0, max=65536),
+    ] = None,
+    cross_experts: Annotated[
+        int | None,
+        typer.Option(
+            help="Low-rank experts that a gate mixes per cross layer. Default: 1.", min=1, max=64
+        ),
+    ] = None,
+    bottom: Annotated[
+        str | None,
+        typer.Option(
+            help="Widths of the layers under dlrm's numbers, or none. Default: 64.",
+            metavar="WIDTHS",
+        ),
+    ] = None,
+    output_dim: Annotated[
+        int | None,
+        typer.Option(help="Width of two-tower's vectors. Default: 32.", min=1, max=65536),
+    ] = None,
+    from_bundle: Annotated[
+        str | None,
+        typer.Option(
+            help="Go on from this bundle's weights: a path, or name[@version] below --bundles.",
+            metavar="REF",
+        ),
+    ] = None,
+    bundles: Annotated[Path, typer.Option(help="Folder of all bundles.", metavar="DIR")] = Path(
+        "bundles"
+    ),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a training that was killed.")
+    ] = False,
+    checkpoint_every: Annotated[
+        float,
+        typer.Option(help="Seconds of training that a kill costs at most.", min=0, max=86_400),
+    ] = 30.0,
     learning_rate: Annotated[float, typer.Option(help="Of AdamW.", min=1e-9, max=1)] = 1e-3,
     weight_decay: Annotated[float, typer.Option(help="Of AdamW.", min=0, max=100)] = 0.1,
     batch_size: Annotated[int, typer.Option(help="Rows per step.", min=1)] = 256,
@@ -98,27 +139,29 @@ def train(
 
     Example: podium train --data data/movielens-100k --out runs/movielens
     """
-    from ranking_models import architectures
+    from ranking_models.checkpoint import Checkpoints, check_not_under_way, folder_of
     from ranking_models.fitting import FitOptions
     from ranking_models.logs import read_logs
     from ranking_models.run import check_out, save_run
     from ranking_models.train import train_run
     from service.cli.training_progress import drawn_progress
 
-    if architecture is Network.DEEPFM and cross_layers is not None:
-        raise typer.BadParameter("--cross-layers is for dcn-v2; deepfm has no cross network")
-    network: architectures.Architecture
-    if architecture is Network.DEEPFM:
-        network = architectures.DeepFM(
-            embedding_dim=embedding_dim, hidden=_widths(hidden), dropout=dropout
-        )
+    given = {
+        "embedding_dim": embedding_dim,
+        "hidden": widths(hidden, "--hidden"),
+        "dropout": dropout,
+        "cross_layers": cross_layers,
+        "cross_rank": cross_rank,
+        "cross_experts": cross_experts,
+        "bottom": widths(bottom, "--bottom"),
+        "output_dim": output_dim,
+    }
+    parent = _parent(from_bundle, bundles) if from_bundle else None
+    if parent is None:
+        network = architecture_of(architecture or Network.DCN_V2, given)
     else:
-        network = architectures.DCNv2(
-            embedding_dim=embedding_dim,
-            cross_layers=cross_layers or 2,
-            hidden=_widths(hidden),
-            dropout=dropout,
-        )
+        network = parent.architecture
+        check_agrees(network, architecture, given)
     options = FitOptions(
         learning_rate=learning_rate,
         weight_decay=weight_decay,
@@ -133,6 +176,11 @@ def train(
     logs = read_logs(files)
     directory = out or Path("runs") / _slug(logs.declared.name)
     check_out(directory, force=force)
+    checkpoints = Checkpoints(folder_of(directory), resume=resume, every_s=checkpoint_every)
+    if force and not resume:
+        checkpoints.remove()
+    elif not resume:
+        check_not_under_way(directory)
     with drawn_progress(sys.stderr) as progress:
         run = train_run(
             logs,
@@ -142,8 +190,11 @@ def train(
             release_on=release_on.value,
             directory=directory,
             progress=progress,
+            parent=parent,
+            checkpoints=checkpoints,
         )
     save_run(run, force=force)
+    checkpoints.remove()
     for line in _summary(run):
         typer.echo(line)
 
@@ -167,12 +218,13 @@ def _log_files(
     return LogFiles(interactions=interactions, items=items, users=users, schema=schema)
 
 
-def _widths(text: str) -> tuple[int, ...]:
-    if not re.fullmatch(r"[1-9]\d{0,4}(,[1-9]\d{0,4})*", text):
-        raise typer.BadParameter(
-            f"{text!r} is not a list of widths such as 128,64", param_hint="--hidden"
-        )
-    return tuple(int(width) for width in text.split(","))
+def _parent(reference: str, bundles: Path) -> "Parent":
+    from ranking_models.bundle import Bundle, find_bundle
+    from ranking_models.continuing import read_parent
+
+    path = Path(reference)
+    is_path = "/" in reference or (path / "manifest.json").exists()
+    return read_parent(Bundle.open(path if is_path else find_bundle(bundles, reference)))
 
 
 def _slug(name: str) -> str:

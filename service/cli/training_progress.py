@@ -30,11 +30,11 @@ class ProgressBars:
         self._bar: TaskID | None = None
         self._validation = ""
 
-    def begin(self, phase: str, epochs: int, steps: int) -> None:
+    def begin(self, phase: str, epochs: int, steps: int, done: int = 0) -> None:
         self._end_bar()
         self._validation = ""
         self._bar = self._progress.add_task(
-            phase, total=epochs * steps, epoch=1, epochs=epochs, figures=""
+            phase, total=epochs * steps, completed=done, epoch=1, epochs=epochs, figures=""
         )
 
     def step(self, epoch: int, loss: float) -> None:

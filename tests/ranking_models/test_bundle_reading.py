@@ -153,9 +153,9 @@ def test_a_manifest_spelled_in_another_way_is_refused(bundle):
 
 def test_a_manifest_of_another_format_says_which(bundle):
     manifest = decode_manifest((bundle / "manifest.json").read_bytes())
-    rewrite_manifest(bundle, msgspec.structs.replace(manifest, format=2))
+    rewrite_manifest(bundle, msgspec.structs.replace(manifest, format=1))
 
-    assert "format is 2, this podium reads 1" in refused(bundle, "manifest.json")
+    assert "format is 1, this podium reads 2" in refused(bundle, "manifest.json")
 
 
 def test_a_manifest_with_an_invented_version_is_refused(bundle):

@@ -13,7 +13,7 @@ from ranking_models.bundle import Bundle, BundleContents, id_array, list_bundles
 from ranking_models.errors import BundleError
 from ranking_models.manifest import content_version
 from ranking_models.schema import FeatureSchema, FeatureSpec
-from tests.support.bundles import overwrite, tiny_contents, write_tiny_bundle
+from tests.support.bundles import overwrite, tiny_contents, with_parts, write_tiny_bundle
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -94,9 +94,9 @@ KILLED_AT_EVERY_STEP = """
 import os, signal, sys
 from pathlib import Path
 from ranking_models.bundle import write_bundle
-from tests.support.bundles import tiny_contents
+from tests.support.bundles import tiny_contents, with_parts
 
-contents = tiny_contents()
+contents = with_parts(tiny_contents())
 root = Path(sys.argv[1])
 
 def write_and_die_at(step):
@@ -144,7 +144,7 @@ def test_a_writer_that_is_killed_leaves_no_bundle_or_a_whole_one(contents, tmp_p
         for found in list_bundles(root):
             Bundle.open(found.path)
             whole += 1
-        rewritten = write_bundle(root, contents)
+        rewritten = write_bundle(root, with_parts(contents))
         assert [p.name for p in rewritten.parent.iterdir()] == [rewritten.name], "debris is left"
         Bundle.open(rewritten)
 
@@ -157,9 +157,9 @@ import resource, sys
 from pathlib import Path
 from ranking_models.bundle import write_bundle
 from ranking_models.errors import BundleError
-from tests.support.bundles import tiny_contents
+from tests.support.bundles import tiny_contents, with_parts
 
-contents = tiny_contents(items=3000)
+contents = with_parts(tiny_contents(items=3000))
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 try:
     write_bundle(Path(sys.argv[1]), contents)

@@ -13,13 +13,21 @@ from ranking_models.candidates import (
     DAMPING,
     HISTORY,
     PRIOR_ROWS,
-    anchor_candidates,
+    co_occurring,
+    fill_popular,
     popularity_order,
 )
 
 
 def int32(values) -> np.ndarray:
     return np.array(values, dtype=np.int32)
+
+
+def anchor_candidates(users, liked, items: int, *, popularity, size: int = 100) -> np.ndarray:
+    """What the same users liked, then what is popular."""
+    found = co_occurring(users, liked, items, size=size)
+    fill_popular(found, popularity)
+    return found
 
 
 def test_more_clicks_on_as_many_rows_come_first():

@@ -1,16 +1,25 @@
 """What training learns about features, and that it encodes them as serving will."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from msgspec.structs import replace
 
+from ranking_models.bundle import Bundle
 from ranking_models.data import encode, fit_schema
 from ranking_models.errors import InputError
+from ranking_models.export.to_bundle import export_run
+from ranking_models.fitting import tensors
 from ranking_models.logs import Logs, read_logs
+from ranking_models.onnx_runtime import onnx_runtime_scorer
 from ranking_models.schema import Encoder, FeatureSpec, FeatureValue
 from ranking_models.split import split_logs
+from ranking_models.train import train_run
 from tests.support.logs import SCHEMA, Tables, small_tables, with_cell, write_log
+from tests.support.training import NETWORK, OPTIONS, Recorder
 
 
 @pytest.fixture
@@ -139,3 +148,56 @@ def test_numbers_too_large_for_a_mean_are_refused_by_name(tmp_path: Path) -> Non
 
     with pytest.raises(InputError, match=r"feature 'age': .* set log = true"):
         fit_schema(logs, np.arange(len(logs.label)))
+
+
+def test_a_hashed_feature_gives_every_value_an_id_and_learns_none(
+    tmp_path: Path, tables: Tables
+) -> None:
+    schema = SCHEMA.replace('name = "item_id"', 'name = "item_id"\nhash_buckets = 50').replace(
+        'name = "tags"', 'name = "tags"\nhash_buckets = 7'
+    )
+    hashed = read_logs(write_log(tmp_path / "hashed", tables, schema=schema))
+
+    few = fit_schema(hashed, np.arange(3))
+    trained_on = encode(hashed, few).inputs(np.arange(len(hashed.label)))
+
+    by_name = {spec.name: spec for spec in few.features}
+    assert (by_name["item_id"].vocabulary, by_name["item_id"].hash_buckets) == ((), 50)
+    items = trained_on.ids[:, [spec.name for spec in few.ids].index("item_id")]
+    assert items.min() >= 1, "also those of items that the three rows do not show"
+    assert items.max() <= 50
+    rows = [raw_row(tables, row) for row in range(len(hashed.label))]
+    served = Encoder(few).encode_rows(rows)
+    np.testing.assert_array_equal(trained_on.ids, served.ids)
+    np.testing.assert_array_equal(trained_on.multi["tags"], served.multi["tags"])
+    assert (Encoder(few).encode_rows([{"item_id": "brand-new"}]).ids != 0).any()
+
+
+def test_hashing_is_the_same_from_the_log_to_the_served_graph(
+    tmp_path: Path, tables: Tables
+) -> None:
+    schema = SCHEMA.replace('name = "item_id"', 'name = "item_id"\nhash_buckets = 50').replace(
+        'name = "tags"', 'name = "tags"\nhash_buckets = 7'
+    )
+    logs = read_logs(write_log(tmp_path / "hashed", tables, schema=schema))
+    run = train_run(
+        logs,
+        NETWORK,
+        replace(OPTIONS, epochs=1),
+        split="user",
+        directory=tmp_path / "hashed-run",
+        progress=Recorder(),
+    )
+    bundle = Bundle.open(
+        export_run(run, tmp_path / "bundles", name="hashed", created=datetime.now(UTC))
+    )
+
+    rows = Encoder(bundle.schema).encode_rows(
+        [raw_row(tables, 5), {**raw_row(tables, 5), "item_id": "brand-new", "tags": ["unseen"]}]
+    )
+    score = onnx_runtime_scorer(bundle.graph("fp32"))(rows)
+
+    with torch.no_grad():
+        expected = run.module()(*tensors(run.schema, rows)).numpy()
+    np.testing.assert_allclose(score, expected, rtol=0, atol=1e-5)
+    assert score[0] != score[1]

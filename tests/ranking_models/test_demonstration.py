@@ -36,6 +36,7 @@ SMALL = Recipe(
     sessions=2_000,
     architecture=DCNv2(embedding_dim=4, cross_layers=1, hidden=(8,)),
     options=FitOptions(epochs=2, batch_size=256, double=True),
+    precisions=("fp32", "fp16"),
 )
 CREATED = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -43,7 +44,7 @@ CREATED = datetime(2026, 11, 1, tzinfo=UTC)
 class Quiet:
     """Hears of every training step and says nothing."""
 
-    def begin(self, phase, epochs, steps): ...
+    def begin(self, phase, epochs, steps, done=0): ...
 
     def step(self, epoch, loss): ...
 
@@ -69,7 +70,8 @@ def test_it_holds_the_items_and_users_of_the_recipes_marketplace(packaged):
     assert recipe.data.interactions == DEMONSTRATION.sessions * 10
     assert recipe.architecture == DEMONSTRATION.architecture
     assert recipe.data.licence == "Apache-2.0"
-    assert list(recipe.precisions) == ["fp32"]
+    assert set(recipe.precisions) == {"fp32", "fp16", "int8-cpu", "int8-trt"}
+    assert all(v.gate.passed for v in recipe.precisions.values() if v.gate)
 
 
 def test_it_was_trained_on_the_marketplace_as_it_is_now(packaged):

@@ -70,6 +70,12 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, text: str, reason:
     ("kind", "key", "reason"),
     [
         ("numeric", "min_count = 2", "min_count is for categorical and multi features"),
+        ("numeric", "hash_buckets = 9", "hash_buckets is for categorical and multi features"),
+        (
+            "multi",
+            "hash_buckets = 9\nmin_count = 3",
+            "min_count makes a vocabulary and hash_buckets takes its place; leave one out",
+        ),
         ("multi", "log = true", "log is for numeric features"),
         ("categorical", 'separator = "|"', "separator is for multi features"),
         ("categorical", "max_length = 3", "max_length is for multi features"),

@@ -12,7 +12,15 @@ from ranking_models.errors import InputError
 from ranking_models.run import TrainedRun, load_run, save_run
 from tests.support.runs import tiny_run
 
-FILES = ("run.json", "weights.npz", "items.npz", "users.npz", "candidates.npz", "held_out.npz")
+FILES = (
+    "run.json",
+    "weights.npz",
+    "items.npz",
+    "users.npz",
+    "candidates.npz",
+    "held_out.npz",
+    "calibration.npz",
+)
 
 
 @pytest.fixture
@@ -38,6 +46,7 @@ def test_a_run_comes_back_as_it_was_saved(run: TrainedRun, saved: Path) -> None:
         (again.items.features, run.items.features),
         (again.users.features, run.users.features),
         (again.held_out, run.held_out),
+        (again.calibration, run.calibration),
     ]
     for left, right in batches:
         for name, array in right.inputs().items():
@@ -128,8 +137,8 @@ def test_a_pickle_is_never_loaded(saved: Path) -> None:
 def test_a_run_of_another_format_or_with_unknown_fields_is_refused(saved: Path) -> None:
     content = msgspec.json.decode((saved / "run.json").read_bytes())
 
-    (saved / "run.json").write_bytes(msgspec.json.encode({**content, "format": 2}))
-    with pytest.raises(InputError, match=r"run\.json: format 2, this version reads 1"):
+    (saved / "run.json").write_bytes(msgspec.json.encode({**content, "format": 1}))
+    with pytest.raises(InputError, match=r"run\.json: format 1, this version reads 2"):
         load_run(saved)
     (saved / "run.json").write_bytes(msgspec.json.encode({**content, "mood": "good"}))
     with pytest.raises(InputError, match=r"run\.json: Object contains unknown field `mood`"):

@@ -150,7 +150,8 @@ def test_released_on_all_rows_the_model_learns_the_test_rows_and_the_figures_sta
     ]  # fmt: skip
     assert progress.rounds[-1][1] == run.training.epochs
     assert any(not np.array_equal(everything.weights[n], w) for n, w in run.weights.items())
-    everybody = popularity_order(logs.item, logs.label, ITEMS)
+    seen = np.setdiff1d(np.arange(len(logs.label)), everything.calibration_rows)
+    everybody = popularity_order(logs.item[seen], logs.label[seen], ITEMS)
     assert np.array_equal(everything.popularity, everybody)
     assert_same_rows(everything.held_out, encode(logs, everything.schema).inputs(last))
 
@@ -171,3 +172,32 @@ def test_held_out_rows_are_test_rows_and_at_most_as_many_as_asked(
 def assert_same_rows(left: FeatureBatch, right: FeatureBatch) -> None:
     for name, array in right.inputs().items():
         np.testing.assert_array_equal(left.inputs()[name], array)
+
+
+def test_a_log_whose_clock_runs_backwards_is_the_same_log(logs: Logs, tmp_path: Path) -> None:
+    """Rows are split and anchored by their times; their order in the file means nothing."""
+    tables = small_tables()
+    for row in (0, 1):
+        tables["interactions"][row]["user"] = ""
+    tables["interactions"].reverse()
+    backwards = read_logs(write_log(tmp_path, tables))
+    last = len(logs.label) - 1
+
+    forward, turned = split_logs(logs, "user"), split_logs(backwards, "user")
+
+    for part in ("train", "validation", "test"):
+        rows = np.sort(last - getattr(turned, part))
+        np.testing.assert_array_equal(rows, getattr(forward, part))
+
+
+def test_nothing_is_trained_on_the_calibration_rows(logs: Logs) -> None:
+    run, parts = trained(logs), split_logs(logs, "user")
+
+    assert 0 < len(run.calibration_rows) <= len(parts.train) // 8
+    assert set(run.calibration_rows.tolist()) <= set(parts.train.tolist())
+    label = logs.label.copy()
+    label[run.calibration_rows] = 1 - label[run.calibration_rows]
+    turned = trained(replace(logs, label=label))
+    assert turned.weights.keys() == run.weights.keys()
+    for name, weight in run.weights.items():
+        np.testing.assert_array_equal(turned.weights[name], weight)

@@ -11,13 +11,24 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ranking_models.architectures import DCNv2
-from ranking_models.bundle import BundleArrays, BundleContents, Graph, id_array, write_bundle
-from ranking_models.candidates import anchor_candidates
+from ranking_models.bundle import (
+    BundleArrays,
+    BundleContents,
+    Graph,
+    SegmentArrays,
+    SplitGraphs,
+    id_array,
+    write_bundle,
+)
+from ranking_models.bundle.layout import segment_version
+from ranking_models.candidates import co_occurring, fill_popular
 from ranking_models.manifest import (
     DataSource,
+    ExactSplit,
     FileDigest,
     ModelManifest,
     Quality,
+    Segments,
     decode_manifest,
     encode_manifest,
     sealed,
@@ -80,6 +91,8 @@ def tiny_contents(
     )
     popularity = random.permutation(items).astype(np.int32)
     likes = random.integers(0, [max(users, 1), items], (5 * items, 2)).astype(np.int32)
+    candidates = co_occurring(likes[:, 0], likes[:, 1], items, size=30)
+    fill_popular(candidates, popularity)
     return BundleContents(
         name=name,
         created=datetime(2026, 11, 1, tzinfo=UTC),
@@ -91,9 +104,7 @@ def tiny_contents(
             items=Encoder(schema.of("item")).encode_rows(item_rows),
             user_ids=id_array(_names("u", users), "users"),
             users=Encoder(schema.of("user")).encode_rows(user_rows),
-            candidates=anchor_candidates(
-                likes[:, 0], likes[:, 1], items, popularity=popularity, size=30
-            ),
+            candidates=candidates,
             popularity=popularity,
             golden=golden,
             golden_scores=run_graph(graph, golden),
@@ -118,6 +129,28 @@ def tiny_contents(
             last_event="2026-01-31T00:00:00Z",
         ),
         tools={"onnx": onnx.__version__},
+    )
+
+
+def with_parts(contents: BundleContents) -> BundleContents:
+    """The same with every optional file: segments, and a split that stands for one."""
+    users, items = len(contents.arrays.user_ids), len(contents.arrays.item_ids)
+    of_user = (np.arange(users) % 4 + 1).astype(np.int32)
+    representatives = np.full((5, 8), -1, np.int32)
+    for segment in range(1, 5):
+        members = np.flatnonzero(of_user == segment)[:8]
+        representatives[segment, : len(members)] = members
+    split = ExactSplit(user_width=1, item_width=1, parity=0.0, factored=("linear",), whole=())
+    segments = SegmentArrays(
+        users=of_user,
+        representatives=representatives,
+        scores=np.random.default_rng(0).random((items, 5), np.float32),
+        figures=Segments(count=5, version=segment_version(of_user), probes=50, explained=0.5),
+    )
+    return msgspec.structs.replace(
+        contents,
+        split=SplitGraphs(user=b"user", item=b"item", row=b"row", figures=split),
+        segments=segments,
     )
 
 

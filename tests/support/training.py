@@ -12,11 +12,13 @@ class Recorder:
 
     def __init__(self) -> None:
         self.rounds: list[tuple[str, int, int]] = []
+        self.done: list[int] = []
         self.steps = 0
         self.losses: list[float] = []
 
-    def begin(self, phase: str, epochs: int, steps: int) -> None:
+    def begin(self, phase: str, epochs: int, steps: int, done: int = 0) -> None:
         self.rounds.append((phase, epochs, steps))
+        self.done.append(done)
 
     def step(self, epoch: int, loss: float) -> None:
         self.steps += 1

@@ -1,11 +1,22 @@
 """``podium train`` and ``podium data fetch``: what people see, and exit codes."""
 
 import io
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from ranking_models.architectures import DCNv2
+from ranking_models.architectures import (
+    DLRM,
+    Architecture,
+    DCNv2,
+    DeepFM,
+    LogisticRegression,
+    TwoTower,
+    WideAndDeep,
+)
 from ranking_models.fitting import FitOptions
 from ranking_models.run import load_run
 from service.cli import run
@@ -64,9 +75,7 @@ def test_every_option_reaches_the_run(log: Path) -> None:
 
     made = load_run(Path("elsewhere/model"))
     assert made.name == "model"
-    assert made.architecture.name == "deepfm"
-    assert (made.architecture.embedding_dim, made.architecture.hidden) == (3, (7, 5))
-    assert (made.architecture.dropout, made.architecture.cross_layers) == (0.25, 0)
+    assert made.architecture == DeepFM(embedding_dim=3, hidden=(7, 5), dropout=0.25)
     used = made.training.options
     assert (used.learning_rate, used.weight_decay, used.batch_size) == (0.01, 0.5, 50)
     assert (used.epochs, used.patience, used.seed) == (1, 2, 9)
@@ -84,12 +93,97 @@ def test_options_that_are_left_out_are_the_defaults_of_fitting(log: Path) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "architecture"),
+    [
+        (["logistic-regression"], LogisticRegression()),
+        (["wide-and-deep", "--hidden=8"], WideAndDeep(embedding_dim=16, hidden=(8,), dropout=0.4)),
+        (
+            ["dcn-v2", "--hidden=none", "--cross-rank=3", "--cross-experts=2"],
+            DCNv2(
+                embedding_dim=16,
+                cross_layers=2,
+                hidden=(),
+                dropout=0.4,
+                cross_rank=3,
+                cross_experts=2,
+            ),
+        ),
+        (
+            ["dlrm", "--bottom=5,4", "--hidden=8"],
+            DLRM(embedding_dim=16, bottom=(5, 4), hidden=(8,), dropout=0.4),
+        ),
+        (
+            ["two-tower", "--output-dim=6", "--hidden=8"],
+            TwoTower(embedding_dim=16, hidden=(8,), output_dim=6, dropout=0.4),
+        ),
+    ],
+)
+def test_every_architecture_is_trained_from_the_options_that_it_reads(
+    log: Path, arguments: list[str], architecture: Architecture
+) -> None:
+    assert run(["train", "--data", "log", "--epochs=1", "--architecture", *arguments]) == 0
+
+    assert load_run(Path("runs/small-log")).architecture == architecture
+
+
 def test_the_same_seed_gives_the_same_files(log: Path) -> None:
     for name in ("a", "b"):
         assert run(["train", "--data", "log", *QUICK, "--out", f"runs/{name}"]) == 0
 
     for file in Path("runs/a").iterdir():
         assert file.read_bytes() == (Path("runs/b") / file.name).read_bytes()
+
+
+def test_a_training_that_was_killed_is_resumed_to_the_same_bytes(
+    log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", "--data", "log", *QUICK, "--out", "runs/whole"]) == 0
+    cut = ["train", "--data", "log", *QUICK, "--out", "runs/cut", "--checkpoint-every", "0"]
+    # The third checkpoint is the last thing that the process does.
+    killing = (
+        "import os, signal, sys\n"
+        "from ranking_models.checkpoint import Checkpoints\n"
+        "keep, kept = Checkpoints.keep, []\n"
+        "def fatal(self, *state):\n"
+        "    keep(self, *state)\n"
+        "    kept.append(1)\n"
+        "    if len(kept) == 3:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Checkpoints.keep = fatal\n"
+        "from service.cli import run\n"
+        "run(sys.argv[1:])\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", killing, *cut], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not Path("runs/cut").exists()
+    capsys.readouterr()
+
+    assert "was cut short; go on with --resume" in refused(capsys, *cut)
+    assert run([*cut, "--resume"]) == 0
+
+    for file in Path("runs/whole").iterdir():
+        assert file.read_bytes() == (Path("runs/cut") / file.name).read_bytes()
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["cut", "whole"]
+
+
+def test_training_goes_on_from_a_bundle_and_with_its_network_alone(
+    log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", "--data", "log", *QUICK, "--out", "runs/first"]) == 0
+    assert run(["export", "--run", "runs/first"]) == 0
+    further = ["train", "--data", "log", "--epochs", "1", "--from-bundle", "first"]
+
+    assert run([*further, "--out", "runs/second"]) == 0
+
+    second = load_run(Path("runs/second"))
+    assert second.architecture == load_run(Path("runs/first")).architecture
+    assert second.lineage is not None
+    assert second.lineage.parent.startswith("first@")
+    capsys.readouterr()
+    other = refused(capsys, *further, "--architecture", "dlrm", code=2)
+    assert "--architecture is dlrm and the bundle's is dcn-v2" in other
+    assert "--hidden: the bundle has (8,)" in refused(capsys, *further, "--hidden", "9", code=2)
 
 
 def test_a_run_is_replaced_by_force_alone_and_before_any_work(
@@ -117,6 +211,13 @@ def test_a_wrong_cell_is_one_line(log: Path, capsys: pytest.CaptureFixture[str])
         ([], "name a log: --data DIR, or --interactions FILE and --schema FILE"),
         (["--data", "log", "--items", "x.csv"], "--data names all files"),
         (["--data", "log", "--architecture", "deepfm", "--cross-layers", "2"], "is for dcn-v2"),
+        (
+            ["--data", "log", "--architecture", "logistic-regression", "--hidden", "8"],
+            "--hidden is for wide-and-deep, deepfm, dcn-v2, dlrm, two-tower; "
+            "logistic-regression does not read it",
+        ),
+        (["--data", "log", "--bottom", "8"], "--bottom is for dlrm; dcn-v2 does not read it"),
+        (["--data", "log", "--cross-experts", "2"], "cross_experts needs a cross_rank"),
         (["--data", "log", "--hidden", "128,"], "'128,' is not a list of widths"),
         (["--data", "log", "--dropout", "1"], "less than or equal to 0.95"),
         (["--data", "log", "--architecture", "transformer"], "'transformer' is not one of"),
@@ -177,6 +278,18 @@ def test_a_terminal_sees_loss_auc_and_eta(monkeypatch: pytest.MonkeyPatch) -> No
     seen = terminal.getvalue()
     for text in ("best epoch 2/40", "loss 0.5512, validated 0.5958, AUC 0.7012", "final epoch 1/1"):
         assert text in seen
+
+
+def test_a_resumed_training_counts_what_was_done_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+
+    with drawn_progress(terminal) as progress:
+        progress.begin("final epoch", 4, 5, 19)
+        progress.step(4, 0.5)
+        bar = progress._progress.tasks[0]
+
+    assert (bar.completed, bar.total) == (20, 20)
 
 
 def test_a_file_sees_no_bars() -> None:
