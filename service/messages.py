@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from experiments.definition import Experiment
-from ranking_models.manifest import DataSource, Quality
+from ranking_models.manifest import DataSource, GateFigures, Quality
 from ranking_models.schema import FeatureValue
 
 MAX_TEXT = 256
@@ -236,6 +236,21 @@ class EngineReport(Struct, frozen=True, kw_only=True):
     last_error: str | None
 
 
+class GateReport(Struct, frozen=True, kw_only=True):
+    """Whether a model ranks like what it was made from, as measured before it was published."""
+
+    verdict: Literal["passed", "failed"]
+    forced: bool
+    """Published although it failed."""
+    failures: tuple[str, ...]
+    """The thresholds that were broken, each in one sentence."""
+    reference: str
+    """What it was compared with: fp32 of the same bundle, or another model."""
+    evidence: str
+    """Which rows, in words."""
+    figures: GateFigures
+
+
 class DeploymentReport(Struct, frozen=True, kw_only=True):
     """A deployment: what serves it, and how good that was on held-out data."""
 
@@ -251,6 +266,10 @@ class DeploymentReport(Struct, frozen=True, kw_only=True):
     users: int
     quality: Quality | None
     """Of the model on held-out rows; None where popularity ranks."""
+    gate: GateReport | None
+    """Of the precision that serves; None for fp32, the reference, and where popularity ranks."""
+    lineage_gate: GateReport | None
+    """Of a model that was made from another one, held against it; None for every other."""
     data: DataSource
 
 

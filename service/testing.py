@@ -100,6 +100,7 @@ class FakeEngine:
         self,
         name: str = "fake",
         *,
+        precision: str = "fp32",
         max_batch_rows: int = 4096,
         clock: FakeClock | None = None,
         seconds_per_call: float = 0.0,
@@ -107,7 +108,7 @@ class FakeEngine:
     ) -> None:
         self._info = EngineInfo(
             name=name,
-            precision="fp32",
+            precision=precision,
             model="fake",
             version="00000000",
             max_batch_rows=max_batch_rows,

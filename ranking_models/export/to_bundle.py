@@ -1,5 +1,6 @@
 """A trained run as a bundle, or an error: nothing that disagrees with PyTorch is written."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -7,27 +8,48 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from msgspec.structs import replace
 from torch import nn
 
 from ranking_models.bundle import BundleArrays, BundleContents, Graph, id_array, write_bundle
+from ranking_models.bundle.parts import SplitGraphs
+from ranking_models.export.exact_split import split_network
+from ranking_models.export.half import export_half
 from ranking_models.export.to_onnx import export_graph
-from ranking_models.fitting import tensors
-from ranking_models.golden import GOLDEN_ROWS, golden_rows
+from ranking_models.export.variants import (
+    MAX_BATCH_ROWS,
+    TOLERANCE,
+    ExportProgress,
+    Proof,
+    build_variants,
+    enforce_gates,
+    golden_difference,
+    precisions_of,
+)
+from ranking_models.gates import enforce, evidence_of_run
+from ranking_models.golden import golden_rows
+from ranking_models.manifest import Lineage
+from ranking_models.nn import RankingNetwork
 from ranking_models.onnx_runtime import onnx_runtime_scorer
-from ranking_models.parity import Scorer, check_batches
+from ranking_models.quantisation import calibration_of_run
 from ranking_models.run import TrainedRun
 from ranking_models.schema import FeatureBatch, FeatureSchema, Float32
-
-TOLERANCE = 1e-5
-"""Largest difference between the scores of PyTorch and of an fp32 engine."""
-
-MAX_BATCH_ROWS = 4096
-"""Largest single call that is checked: four requests of the most candidates."""
-
-_BATCH_SIZES = (1, 7, GOLDEN_ROWS, MAX_BATCH_ROWS)
+from ranking_models.segments import segments_of
+from ranking_models.torch_scorer import torch_scorer
 
 
-def export_run(run: TrainedRun, root: Path, *, name: str, created: datetime) -> Path:
+def export_run(
+    run: TrainedRun,
+    root: Path,
+    *,
+    name: str,
+    created: datetime,
+    precisions: Sequence[str] = ("fp32",),
+    embedding_rows: Sequence[str] = (),
+    split: bool = False,
+    force: bool = False,
+    progress: ExportProgress | None = None,
+) -> Path:
     """Write the bundle ``<root>/<name>/<version>/`` of a run and return its path.
 
     Args:
@@ -35,23 +57,48 @@ def export_run(run: TrainedRun, root: Path, *, name: str, created: datetime) -> 
         root: Folder of all bundles; made if it is not there.
         name: The model's name.
         created: Now, with a time zone.
+        precisions: As `precisions_of`; fp32 is always among them.
+        embedding_rows: fp32 graphs with smaller embedding rows, besides.
+        split: Whether to write the exact user/item split too.
+        force: Whether what fails its gate is published all the same, marked as such.
+        progress: Hears of every precision.
 
     Raises:
         ParityFailed: ONNX Runtime and PyTorch differ by more than `TOLERANCE`
             on a golden row, in batches of 1, 7, 256 or 4,096 rows.
+        VariantsRefused: a precision failed its gate; nothing was written.
+        GateFailed: the run itself failed the gate against its parent.
         InputError: the network cannot be exported.
         BundleError: the bundle cannot be written.
     """
+    wanted = precisions_of(precisions, embedding_rows)
+    lineage = _publishable(run, force=force)
     module = run.module().eval()
     golden = golden_rows(run.schema, run.held_out)
     reference = torch_scorer(module, run.schema)(golden)
-    graph = exported(module, run.schema, golden, reference)
+    fp32 = exported(module, run.schema, golden, reference)
+    graphs = {"fp32": fp32}
+    if len(wanted) > 1:
+        proof = Proof(
+            fp32=fp32.onnx,
+            golden=golden,
+            golden_scores=reference,
+            evidence=evidence_of_run(run),
+        )
+        graphs |= build_variants(
+            wanted,
+            proof,
+            half=lambda: export_half(module, run.schema),
+            schema=run.schema,
+            calibration=calibration_of_run(run),
+            progress=progress,
+        )
     contents = BundleContents(
         name=name,
         created=created,
         architecture=run.architecture,
         schema=run.schema,
-        graphs={"fp32": graph},
+        graphs=enforce_gates(graphs, force=force),
         arrays=BundleArrays(
             item_ids=id_array(run.items.ids, "the items"),
             items=run.items.features,
@@ -66,8 +113,33 @@ def export_run(run: TrainedRun, root: Path, *, name: str, created: datetime) -> 
         quality=run.quality,
         data=run.data,
         tools={m.__name__: str(m.__version__) for m in (np, onnx, onnxruntime, torch)},
+        lineage=lineage,
+        split=_split(module, run, fp32, golden) if split else None,
+        candidates=run.candidates,
+        segments=segments_of(
+            torch_scorer(module, run.schema),
+            run.schema,
+            run.users.features,
+            run.items.features,
+            popularity=run.popularity,
+        ),
     )
     return write_bundle(root, contents)
+
+
+def _split(
+    module: RankingNetwork, run: TrainedRun, fp32: Graph, golden: FeatureBatch
+) -> SplitGraphs:
+    return split_network(module, run.schema, golden, onnx_runtime_scorer(fp32.onnx)(golden))
+
+
+def _publishable(run: TrainedRun, *, force: bool) -> Lineage | None:
+    """Where the run comes from, unless it does not rank like its parent."""
+    lineage = run.lineage
+    if lineage is None or lineage.gate is None:
+        return lineage
+    what = f"{run.name}, {lineage.method} from {lineage.parent},"
+    return replace(lineage, gate=enforce(lineage.gate, what=what, force=force))
 
 
 def exported(
@@ -80,23 +152,11 @@ def exported(
         InputError: the module cannot be exported.
     """
     serialised = export_graph(module, schema)
-    parity = check_batches(
+    parity = golden_difference(
         onnx_runtime_scorer(serialised),
         golden,
         reference,
-        sizes=_BATCH_SIZES,
         tolerance=TOLERANCE,
         what="ONNX Runtime against PyTorch (fp32)",
     )
     return Graph(onnx=serialised, tolerance=TOLERANCE, parity=parity)
-
-
-def torch_scorer(module: nn.Module, schema: FeatureSchema) -> Scorer:
-    """The reference: the network itself, which must be in evaluation mode."""
-
-    def score(batch: FeatureBatch) -> Float32:
-        with torch.inference_mode():
-            scores: Float32 = module(*tensors(schema, batch)).numpy()
-        return scores
-
-    return score

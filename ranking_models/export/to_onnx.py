@@ -1,15 +1,15 @@
-"""A PyTorch ranker as an ONNX graph that every engine of the service takes.
+"""A PyTorch module as an ONNX graph that every engine of the service takes.
 
-The graph is strict, so that no engine needs to guess: one named dynamic axis,
-``rows``, on every input and on the output; opset and IR version within what
-ONNX Runtime and TensorRT read; weights inside the file; only standard
-operators. Inputs without columns are left out: no runtime likes an empty one.
+What that asks of a graph is in `graph_rules`; what an export that fails has to
+say is in `explain`. Inputs without columns are left out: no runtime likes an
+empty one.
 """
 
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 
 import onnx
 import torch
@@ -17,26 +17,25 @@ from onnx import TensorProto
 from torch import Tensor, nn
 
 from ranking_models.errors import InputError
+from ranking_models.export.explain import export_failure, refuse_operators
+from ranking_models.export.graph_rules import ROWS, Border, check_model, ranker_border
 from ranking_models.schema import FeatureSchema
 
-ROWS = "rows"
-"""Name of the dynamic axis."""
-
 OPSET = 20
-MAX_OPSET = 26
-"""Newest operator set that ONNX Runtime 1.31 reads."""
-MAX_IR = 13
-"""Newest file format that ONNX Runtime 1.31 reads."""
 
-MAX_BYTES = 2**31 - 1
-"""Largest protobuf message; beyond it weights would need files of their own."""
+_KINDS: dict[int, torch.dtype] = {
+    int(TensorProto.FLOAT): torch.float32,
+    int(TensorProto.INT32): torch.int32,
+}
+
+_TRACED_ROWS = 3
+"""Rows of the example input: 0 and 1 are special to the exporter."""
+_TRACED_OTHERS = 2
+"""Length of any other dynamic axis in it."""
 
 _Described = (
     onnx.ModelProto | onnx.GraphProto | onnx.NodeProto | onnx.ValueInfoProto | onnx.TensorProto
 )
-
-_TRACED_ROWS = 3
-"""Rows of the example input: 0 and 1 are special to the exporter."""
 
 
 def export_graph(module: nn.Module, schema: FeatureSchema) -> bytes:
@@ -44,91 +43,82 @@ def export_graph(module: nn.Module, schema: FeatureSchema) -> bytes:
 
     Raises:
         InputError: the module cannot be exported, or the graph breaks a rule
-            of `check_graph`.
+            of `check_graph`; says where and what helps.
     """
-    inputs = graph_inputs(schema)
-    if not inputs:
+    if not schema.features:
         raise InputError("the schema has no features; a model needs at least one")
-    example = tuple(torch.zeros(_TRACED_ROWS, width, dtype=kind) for kind, width in inputs.values())
-    rows = torch.export.Dim(ROWS, min=1)
-    wrapped = _WithoutEmptyInputs(module, schema).eval()
-    try:
-        with _quiet(), torch.no_grad():
+    return export_module(WithoutEmptyInputs(module, schema), ranker_border(schema))
+
+
+def export_module(module: nn.Module, border: Border) -> bytes:
+    """Export a module that takes the border's inputs by position, and gives its one output.
+
+    Raises:
+        InputError: as `export_graph`.
+    """
+    wrapped = _ByPosition(module).eval()
+    with _quiet(), torch.no_grad():
+        try:
+            captured = torch.export.export(
+                wrapped, _example(border), dynamic_shapes=(_axes(border),), strict=False
+            )
+        except Exception as error:
+            # Whatever the module's own code raises comes out of here too.
+            raise export_failure(error, wrapped) from error
+        refuse_operators(captured)
+        try:
             program = torch.onnx.export(
-                wrapped,
-                example,
-                input_names=list(inputs),
-                output_names=["score"],
-                dynamic_shapes=(tuple({0: rows} for _ in inputs),),
+                captured,
+                (),
+                dynamic_shapes=(_axes(border),),  # again, for the axes' names
+                input_names=list(border.inputs),
+                output_names=list(border.outputs),
                 opset_version=OPSET,
                 dynamo=True,
                 external_data=False,
                 verbose=False,
             )
-    except torch.onnx.errors.OnnxExporterError as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(f"the model cannot be exported to ONNX: {first}") from error
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise export_failure(error, wrapped, captured) from error
     assert program is not None  # it is None only for the old exporter
     model = program.model_proto
+    check_model(model, border)
     _forget_origin(model)
-    check_graph(model, schema)
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def graph_inputs(schema: FeatureSchema) -> dict[str, tuple[torch.dtype, int]]:
-    """Type and width of the graph's inputs by name, in the module's order."""
-    every = {
-        "dense": (torch.float32, len(schema.dense)),
-        "ids": (torch.int32, len(schema.ids)),
-        **{f"multi_{spec.name}": (torch.int32, spec.max_length) for spec in schema.multi},
-    }
-    return {name: (kind, width) for name, (kind, width) in every.items() if width > 0}
+def _example(border: Border) -> tuple[Tensor, ...]:
+    def size(axis: str | int) -> int:
+        if isinstance(axis, int):
+            return axis
+        return _TRACED_ROWS if axis == ROWS else _TRACED_OTHERS
+
+    return tuple(
+        torch.zeros([size(axis) for axis in axes], dtype=_KINDS[kind])
+        for kind, axes in border.inputs.values()
+    )
 
 
-def check_graph(model: onnx.ModelProto, schema: FeatureSchema) -> None:
-    """Refuse a graph that an engine could not load or would have to guess at.
-
-    Raises:
-        InputError: names the rule that is broken.
-    """
-    if model.ByteSize() > MAX_BYTES:
-        raise InputError(f"the graph is larger than {MAX_BYTES} bytes; use smaller vocabularies")
-    if model.ir_version > MAX_IR:
-        raise InputError(f"the graph has IR version {model.ir_version}, at most {MAX_IR} is read")
-    for used in model.opset_import:
-        if used.domain:
-            raise InputError(f"the graph uses operators of {used.domain!r}, not ONNX's own alone")
-        if used.version > MAX_OPSET:
-            raise InputError(f"the graph has opset {used.version}, at most {MAX_OPSET} is read")
-    try:
-        onnx.checker.check_model(model, full_check=True)  # also that nodes are in order
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise InputError(f"the graph is not valid ONNX: {error}") from error
-    _check_border(model.graph, schema)
+def _axes(border: Border) -> tuple[dict[int, torch.export.Dim], ...]:
+    names = {axes[0] for _, axes in border.inputs.values()}
+    # One object per name, so that the exporter takes equal names as equal sizes.
+    dims = {name: torch.export.Dim(str(name), min=1) for name in names}
+    return tuple({0: dims[axes[0]]} for _, axes in border.inputs.values())
 
 
-def _check_border(graph: onnx.GraphProto, schema: FeatureSchema) -> None:
-    kinds = {torch.float32: TensorProto.FLOAT, torch.int32: TensorProto.INT32}
-    wanted = {
-        name: (kinds[kind], (ROWS, width)) for name, (kind, width) in graph_inputs(schema).items()
-    }
-    got = {value.name: _signature(value) for value in graph.input}
-    if got != wanted:
-        raise InputError(f"the graph's inputs are {got}, the schema asks for {wanted}")
-    outputs = {value.name: _signature(value) for value in graph.output}
-    if outputs != {"score": (TensorProto.FLOAT, (ROWS,))}:
-        raise InputError(f"the graph's outputs are {outputs}, not one float32 score [{ROWS}]")
-    outside = [weights.name for weights in graph.initializer if weights.external_data]
-    if outside:
-        raise InputError(f"the graph keeps weights outside of its file: {', '.join(outside)}")
+class _ByPosition(nn.Module):
+    """One star argument, whatever the module calls its own."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        out: Tensor = self.module(*inputs)
+        return out
 
 
-def _signature(value: onnx.ValueInfoProto) -> tuple[int, tuple[str | int, ...]]:
-    tensor = value.type.tensor_type
-    return tensor.elem_type, tuple(axis.dim_param or axis.dim_value for axis in tensor.shape.dim)
-
-
-class _WithoutEmptyInputs(nn.Module):
+class WithoutEmptyInputs(nn.Module):
     """Takes the inputs that have columns, and hands the module all of them."""
 
     def __init__(self, module: nn.Module, schema: FeatureSchema) -> None:
@@ -157,12 +147,14 @@ def _forget_origin(model: onnx.ModelProto) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's warnings and log lines about itself off the terminal."""
+    """Keep what the exporter says about itself off the terminal; errors are raised."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield
+            # What it prints of a program that it gives up on goes there, past the log.
+            with redirect_stderr(StringIO()):
+                yield
     finally:
         logging.disable(before)

@@ -1,4 +1,4 @@
-"""``GET /v1/models``: what is loaded, how good it is, and how its engines are."""
+"""``GET /v1/models``: what is loaded, how good it is by its gates, and how its engines are."""
 
 from typing import Any
 
@@ -17,6 +17,6 @@ async def models(
     surfaces: Given[dict[str, str]],
     access: Given[Access],
 ) -> ModelsReply:
-    """Every deployment with its bundle's figures and the state of its engines."""
+    """Every deployment with its bundle's figures and gates and the state of its engines."""
     access.require(request, "read")
     return deployments.describe(surfaces)

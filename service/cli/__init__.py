@@ -10,7 +10,22 @@ import typer
 
 from experiments.source import ExperimentInvalid
 from ranking_models.errors import InputError
-from service.cli import bundle, data, demo, demo_bundle, experiment, export, serve, simulate, train
+from service.cli import (
+    bundle,
+    data,
+    demo,
+    demo_bundle,
+    distil,
+    evaluate,
+    experiment,
+    export,
+    prune,
+    quantise,
+    serve,
+    simulate,
+    train,
+)
+from service.cli import compile as compile_verb
 from service.errors import StartupError
 
 app = typer.Typer(
@@ -25,7 +40,12 @@ app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("simulate")(simulate.simulate)
 app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
+app.command("prune")(prune.prune)
+app.command("distil")(distil.distil)
+app.command("quantise")(quantise.quantise)
+app.command("compile")(compile_verb.compile)
 app.command("demo-bundle")(demo_bundle.demo_bundle)
 
 app.add_typer(data.app, name="data")

@@ -7,12 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from service.cli.bundle_catalogue import with_catalogue
+from service.cli.bundle_diff import diff
+from service.cli.bundle_import import import_
+from service.cli.bundle_location import locate
+from service.cli.gate_lines import gate_rows, gates_of, key_figures, verdict
+
 if TYPE_CHECKING:
     from ranking_models.architectures import Architecture
     from ranking_models.manifest import ModelManifest
     from ranking_models.schema import FeatureSpec
 
 app = typer.Typer(help="Look into bundles and verify them.", no_args_is_help=True)
+
+app.command("diff")(diff)
+app.command("with-catalogue")(with_catalogue)
+app.command("import")(import_)
 
 Reference = Annotated[
     str, typer.Argument(help="A bundle's folder, or name or name@version.", metavar="BUNDLE")
@@ -35,7 +45,7 @@ def inspect(
     from ranking_models.bundle import read_manifest
     from ranking_models.manifest import encode_manifest
 
-    path = _locate(bundles, bundle)
+    path = locate(bundles, bundle)
     manifest = read_manifest(path)
     if json:
         typer.echo(encode_manifest(manifest), nl=False)
@@ -46,15 +56,17 @@ def inspect(
 
 @app.command()
 def verify(bundle: Reference, bundles: Root = Path("bundles")) -> None:
-    """Check every byte of a bundle, and its graphs on the golden rows.
+    """Check every byte of a bundle, its graphs on the golden rows, and its gates' verdicts.
 
     Example: podium bundle verify bundles/movielens/3f9c2a1b
     """
     from ranking_models.bundle import Bundle
+    from ranking_models.exact_split import SPLIT_TOLERANCE, split_scorer
+    from ranking_models.gates import check_verdict
     from ranking_models.onnx_runtime import onnx_runtime_scorer
     from ranking_models.parity import check_parity
 
-    opened = Bundle.open(_locate(bundles, bundle))
+    opened = Bundle.open(locate(bundles, bundle))
     rows, reference = opened.golden
     manifest = opened.manifest
     for precision, variant in manifest.precisions.items():
@@ -68,15 +80,22 @@ def verify(bundle: Reference, bundles: Root = Path("bundles")) -> None:
         )
         allowed = f"{difference:.1g} from the reference (allowed {variant.tolerance:g})"
         typer.echo(f"{precision}: {rows.rows} golden rows at most {allowed}")
+    if manifest.split is not None:
+        split = split_scorer(
+            manifest.schema,
+            user=opened.split_graph("user"),
+            item=opened.split_graph("item"),
+            row=opened.split_graph("row"),
+        )
+        whole = onnx_runtime_scorer(opened.graph("fp32"))(rows)
+        what = f"{opened.path / 'split'} against the whole graph (fp32)"
+        difference = check_parity(split, rows, whole, tolerance=SPLIT_TOLERANCE, what=what)
+        allowed = f"{difference:.1g} from the whole graph (allowed {SPLIT_TOLERANCE:g})"
+        typer.echo(f"split: {rows.rows} golden rows at most {allowed}")
+    for name, gate in gates_of(manifest):
+        check_verdict(gate, what=f"{opened.path}: {name}")
+        typer.echo(f"{name}: gate {verdict(gate)} against {gate.reference}: {key_figures(gate)}")
     typer.echo(f"{manifest.name}@{manifest.version} is sound: {len(manifest.files) + 1} files")
-
-
-def _locate(root: Path, reference: str) -> Path:
-    from ranking_models.bundle import find_bundle
-
-    path = Path(reference)
-    is_path = "/" in reference or (path / "manifest.json").exists()
-    return path if is_path else find_bundle(root, reference)
 
 
 def _description(manifest: "ModelManifest", path: Path) -> Iterable[str]:
@@ -89,8 +108,17 @@ def _description(manifest: "ModelManifest", path: Path) -> Iterable[str]:
         (name, v.file, f"parity {v.parity:.1g}", f"tolerance {v.tolerance:g}")
         for name, v in manifest.precisions.items()
     )
+    gates = list(gate_rows(manifest))
+    if gates:
+        yield from ("", "Gates")
+        yield from _table(gates)
+        yield from _table(("on", words) for words in _evidence(manifest))
     yield from ("", "Files")
     yield from _table((f, f"{d.bytes:,} bytes", d.sha256) for f, d in manifest.files.items())
+
+
+def _evidence(manifest: "ModelManifest") -> Iterable[str]:
+    return dict.fromkeys(gate.evidence for _, gate in gates_of(manifest))
 
 
 def _facts(manifest: "ModelManifest", path: Path) -> Iterable[tuple[str, str]]:
@@ -126,6 +154,8 @@ def _encoding(spec: "FeatureSpec") -> str:
         log = "log, " if spec.log else ""
         return f"{log}mean {spec.mean:g}, scale {spec.scale:g}, clip {spec.clip:g}{default}"
     length = f", up to {spec.max_length} at once" if spec.kind == "multi" else ""
+    if spec.hash_buckets:
+        return f"hashed into {spec.hash_buckets:,} ids{length}{default}"
     return f"{len(spec.vocabulary):,} values{length}{default}"
 
 

@@ -11,6 +11,7 @@ from hashlib import sha256
 from msgspec import Struct
 
 from ranking_models.bundle import Bundle
+from ranking_models.manifest import Gate
 from ranking_models.schema import FeatureValue
 from service.batching.batcher import Batcher
 from service.cache import ScoreCache, SlateKey, slate_key
@@ -18,7 +19,7 @@ from service.engines import EngineInfo
 from service.engines.chain import EngineChain
 from service.engines.state import EngineState, total
 from service.features import FeatureSource, RequestRows
-from service.messages import DeploymentReport, EngineReport, ModelRef, ModelsReply
+from service.messages import DeploymentReport, EngineReport, GateReport, ModelRef, ModelsReply
 from service.settings import DeploymentSettings
 from service.slate import PopularityOrder
 
@@ -171,6 +172,9 @@ def _named(model: ModelRef) -> str:
 
 def _describe(deployment: Deployment, surfaces: Mapping[str, str]) -> DeploymentReport:
     bundle, batcher = deployment.bundle, deployment.batcher
+    manifest = bundle.manifest
+    serving = manifest.precisions.get(deployment.model.precision)  # none: popularity ranks
+    lineage = manifest.lineage if serving else None
     return DeploymentReport(
         name=deployment.name,
         model=deployment.model,
@@ -180,8 +184,23 @@ def _describe(deployment: Deployment, surfaces: Mapping[str, str]) -> Deployment
         queue_rows=batcher.waiting_rows if batcher else 0,
         items=len(bundle.item_ids),
         users=len(bundle.user_ids),
-        quality=bundle.manifest.quality if batcher else None,
-        data=bundle.manifest.data,
+        quality=manifest.quality if batcher else None,
+        gate=_gate(serving.gate if serving else None),
+        lineage_gate=_gate(lineage.gate if lineage else None),
+        data=manifest.data,
+    )
+
+
+def _gate(gate: Gate | None) -> GateReport | None:
+    if gate is None:
+        return None
+    return GateReport(
+        verdict="passed" if gate.passed else "failed",
+        forced=gate.forced,
+        failures=gate.failures,
+        reference=gate.reference,
+        evidence=gate.evidence,
+        figures=gate.figures,
     )
 
 

@@ -4,16 +4,15 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from ranking_models.errors import InputError
-from ranking_models.export.to_bundle import torch_scorer
-from ranking_models.export.to_onnx import check_graph, export_graph
+from ranking_models.export.to_onnx import export_graph
 from ranking_models.nn import build
 from ranking_models.onnx_runtime import onnx_runtime_scorer
 from ranking_models.schema import Encoder, FeatureSchema
-from tests.support.bundles import linear_graph, tiny_schema
+from ranking_models.torch_scorer import torch_scorer
+from tests.support.bundles import tiny_schema
 from tests.support.runs import DCN, DEEP_FM
 
 SCHEMA = tiny_schema(items=50, users=20)
@@ -93,6 +92,17 @@ def test_dropout_is_off_in_the_graph(graph):
     assert "Dropout" not in {node.op_type for node in graph.graph.node}
 
 
+def test_nothing_in_it_is_left_to_be_made_faster(graph):
+    nodes = graph.graph.node
+    read = {name for node in nodes for name in node.input} | {"score"}
+    operators = [node.op_type for node in nodes]
+
+    assert all(set(node.output) & read for node in nodes)  # nothing computed for nobody
+    assert {weights.name for weights in graph.graph.initializer} <= read
+    assert not {"Identity", "Constant", "MatMul"} & set(operators)  # folded, and fused into Gemm
+    assert operators.count("Gather") == 2  # one for all ids, one for the list
+
+
 def test_a_schema_without_features_is_refused():
     with pytest.raises(InputError, match="no features"):
         export_graph(build(DCN, SCHEMA), FeatureSchema(features=()))
@@ -122,75 +132,13 @@ def test_a_network_that_cannot_be_exported_is_one_line():
 
 
 def test_a_network_that_takes_only_so_many_rows_is_refused():
-    with pytest.raises(InputError, match="the schema asks for"):
+    with pytest.raises(InputError, match="holds only for some numbers of rows"):
         export_graph(FixedRows(), SCHEMA)
 
 
 def test_a_network_with_another_output_is_refused():
-    with pytest.raises(InputError, match="not one float32 score"):
+    with pytest.raises(
+        InputError,
+        match=r"output 'score' is float32 \[rows, 2\], the schema asks for float32 \[rows\]",
+    ):
         export_graph(TwoColumns(), SCHEMA)
-
-
-def changed(**changes: object) -> onnx.ModelProto:
-    model = onnx.load_from_string(linear_graph(SCHEMA, seed=0))
-    for name, change in changes.items():
-        setattr(model, name, change)
-    return model
-
-
-def test_a_hand_written_graph_passes():
-    check_graph(changed(), SCHEMA)
-
-
-def test_a_newer_file_format_is_refused():
-    with pytest.raises(InputError, match="IR version 14, at most 13"):
-        check_graph(changed(ir_version=14), SCHEMA)
-
-
-def test_a_newer_operator_set_is_refused():
-    model = changed()
-    model.opset_import[0].version = 27
-
-    with pytest.raises(InputError, match="opset 27, at most 26"):
-        check_graph(model, SCHEMA)
-
-
-def test_operators_of_one_vendor_are_refused():
-    model = changed()
-    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-
-    with pytest.raises(InputError, match=r"'com\.microsoft'"):
-        check_graph(model, SCHEMA)
-
-
-def test_nodes_out_of_order_are_refused():
-    model = changed()
-    model.graph.node.insert(0, model.graph.node.pop())
-
-    with pytest.raises(InputError, match=r"not valid ONNX.*topological"):
-        check_graph(model, SCHEMA)
-
-
-@pytest.mark.parametrize("axis", ["batch", ""])
-def test_an_axis_of_another_name_is_refused(axis):
-    model = changed()
-    model.graph.input[1].type.tensor_type.shape.dim[0].dim_param = axis
-
-    with pytest.raises(InputError, match=r"inputs are .* the schema asks for"):
-        check_graph(model, SCHEMA)
-
-
-def test_an_input_of_another_width_is_refused():
-    with pytest.raises(InputError, match="the schema asks for"):
-        check_graph(changed(), only("numeric", "categorical"))
-
-
-def test_weights_outside_of_the_file_are_refused():
-    model = changed()
-    weights = next(w for w in model.graph.initializer if w.data_type == TensorProto.FLOAT)
-    weights.ClearField("raw_data")
-    weights.data_location = TensorProto.EXTERNAL
-    weights.external_data.add(key="location", value="weights.bin")
-
-    with pytest.raises(InputError, match=r"not valid ONNX|outside of its file"):
-        check_graph(model, SCHEMA)

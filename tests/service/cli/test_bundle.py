@@ -7,10 +7,21 @@ import numpy as np
 import pytest
 
 from ranking_models.bundle import Bundle, write_bundle
+from ranking_models.gates import thresholds_for
+from ranking_models.manifest import Gate, Lineage
 from ranking_models.run import save_run
 from service.cli import run
 from tests.support.bundles import overwrite, tiny_contents, write_tiny_bundle
+from tests.support.gated import sound_figures
 from tests.support.runs import tiny_run
+
+SOUND = Gate(
+    reference="fp32",
+    evidence="100 rows",
+    figures=sound_figures(),
+    thresholds=thresholds_for("int8"),
+    failures=(),
+)
 
 
 @pytest.fixture
@@ -132,3 +143,51 @@ def test_a_bundle_that_is_not_there_says_what_is(bundle, capsys):
         capsys, "bundle", "inspect", "toys", "--bundles", root
     )
     assert "not a complete bundle" in failed(capsys, "bundle", "verify", str(bundle.parent))
+
+
+def gated(tmp_path: Path, gate: Gate) -> Path:
+    """A bundle whose fp16 graph has this gate, and which was itself pruned and passed."""
+    contents = tiny_contents()
+    graphs = contents.graphs | {"fp16": msgspec.structs.replace(contents.graphs["fp32"], gate=gate)}
+    pruned = msgspec.structs.replace(SOUND, reference="big@0a1b2c3d")
+    lineage = Lineage(method="pruned", parent="big@0a1b2c3d", options={}, gate=pruned)
+    return write_bundle(tmp_path, msgspec.structs.replace(contents, graphs=graphs, lineage=lineage))
+
+
+def test_inspect_and_verify_tell_the_verdict_of_every_gate(tmp_path, capsys):
+    forced = msgspec.structs.replace(
+        SOUND,
+        figures=msgspec.structs.replace(SOUND.figures, kendall_tau=0.5),
+        failures=("tau is 0.5",),
+        forced=True,
+    )
+    path = gated(tmp_path, forced)
+
+    assert run(["bundle", "inspect", str(path)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for fact in (
+        "Gates pruned passed against big@0a1b2c3d AUC +0.000% (+0.000% to +0.000%)",
+        "fp16 FAILED, forced against fp32 AUC +0.000%",
+        "top 10 1.0000 (worst 1.00), tau 0.5000, score difference at most 0 failed: tau is 0.5",
+        "on 100 rows Files",
+    ):
+        assert fact in printed, fact
+
+    assert run(["bundle", "verify", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "pruned: gate passed against big@0a1b2c3d: AUC" in printed
+    assert "fp16: gate FAILED, forced against fp32: AUC" in printed
+
+
+def test_a_verdict_that_its_own_figures_deny_fails_verification(tmp_path, capsys):
+    figures = msgspec.structs.replace(SOUND.figures, kendall_tau=0.5)
+    path = gated(tmp_path, msgspec.structs.replace(SOUND, figures=figures))
+
+    line = failed(capsys, "bundle", "verify", str(path))
+    assert f"{path}: fp16: its gate says passed, its figures say Kendall's tau" in line
+
+
+def test_a_bundle_without_gates_has_no_section_for_them(bundle, capsys):
+    assert run(["bundle", "inspect", str(bundle)]) == 0
+
+    assert "Gates" not in capsys.readouterr().out

@@ -6,6 +6,9 @@ import shlex
 import pytest
 from msgspec.structs import replace
 
+from ranking_models.bundle import Bundle, write_bundle
+from ranking_models.gates import thresholds_for
+from ranking_models.manifest import Gate, Lineage
 from service.deployments import Deployments
 from service.deployments.deployment import score_hash
 from service.errors import NotReady
@@ -13,6 +16,8 @@ from service.messages import RankRequest, UserRef
 from service.settings import DeploymentSettings
 from service.testing import FakeEngine, FaultyEngine
 from tests.support.batches import random_batch
+from tests.support.bundles import tiny_contents
+from tests.support.gated import sound_figures
 from tests.support.rankers import deployment_of
 
 SURFACES = {"default": "ranker", "mail": "ranker", "popular": "popular"}
@@ -79,6 +84,41 @@ def test_the_report_tells_what_serves_where_and_how_it_is(tiny_bundle, clock):
     assert (ranked.cache, ranked.items, ranked.users) == ("off", 50, 20)
     assert ranked.quality is not None
     assert (popular.engines, popular.quality, popular.queue_rows) == ((), None, 0)
+
+
+def test_the_report_tells_whether_what_serves_ranks_like_its_reference(tmp_path, clock):
+    """The gate of the precision that really runs: fp32 is a reference and has none."""
+    passed = Gate(
+        reference="fp32",
+        evidence="100 rows",
+        figures=sound_figures(),
+        thresholds=thresholds_for("fp16"),
+        failures=(),
+    )
+    forced = replace(passed, reference="big@0a1b2c3d", failures=("tau is low",), forced=True)
+    contents = tiny_contents()
+    graphs = contents.graphs | {"fp16": replace(contents.graphs["fp32"], gate=passed)}
+    lineage = Lineage(method="pruned", parent="big@0a1b2c3d", options={}, gate=forced)
+    path = write_bundle(tmp_path, replace(contents, graphs=graphs, lineage=lineage))
+    bundle = Bundle.open(path)
+    deployments = Deployments(
+        [
+            deployment_of(bundle, FakeEngine(precision="fp16"), clock=clock, name="half"),
+            deployment_of(bundle, FakeEngine("whole"), clock=clock, name="whole"),
+            deployment_of(bundle, clock=clock, name="popular"),
+        ]
+    )
+
+    half, whole, popular = deployments.describe(SURFACES).deployments
+
+    assert (half.gate.verdict, half.gate.forced) == ("passed", False)
+    assert half.gate.figures == sound_figures()
+    assert whole.gate is None
+    for report in (half, whole):
+        pruned = report.lineage_gate
+        assert (pruned.verdict, pruned.forced, pruned.failures) == ("failed", True, ("tau is low",))
+        assert pruned.reference == "big@0a1b2c3d"
+    assert (popular.gate, popular.lineage_gate) == (None, None)
 
 
 def test_the_start_page_has_a_request_that_works_as_printed(tiny_bundle, clock):
