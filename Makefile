@@ -28,7 +28,8 @@ help:
 	@echo "make test         environment with torch, then the whole default test suite"
 	@echo "make check        format, lint, types, import directions, then the tests"
 	@echo "make bench        the measurements behind the README's table"
-	@echo "make verify       fuzz a running service by its API document, about a minute"
+	@echo "make verify       fuzz a running service by its API document, about a minute, and"
+	@echo "                  compare TensorRT's and CUDA's real bindings with what is recorded"
 	@echo "make demo-bundle  make the demonstration bundle anew"
 	@echo "make lock         resolve the locks anew"
 
@@ -54,6 +55,8 @@ bench: $(VENV)/.dev
 
 verify: $(VENV)/.serve $(VERIFY)/.done
 	@$(BIN)/python -m tests.verify $(VERIFY)/bin/schemathesis
+	@$(BIN)/python -m tests.ranking_models.tensorrt.record_signatures $(VERIFY)/bindings
+	@$(BIN)/python -m tests.ranking_models.tensorrt.without_driver $(VERIFY)/bindings
 
 demo-bundle: $(VENV)/.dev
 	@$(BIN)/podium demo-bundle $(ARGS)
