@@ -47,6 +47,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         seed=1,
         double=True,  # so that another machine makes the same scores
     )
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
 
 
 DEMONSTRATION = Recipe()
@@ -80,7 +81,7 @@ def make_bundle(
             directory=Path(scratch) / NAME,
             progress=progress,
         )
-        return export_run(run, root, name=NAME, created=created)
+        return export_run(run, root, name=NAME, created=created, precisions=recipe.precisions)
 
 
 def remove_other_versions(made: Path) -> Iterator[Path]:
