@@ -211,10 +211,11 @@ class _Fitting:
         self._objective = objective
         self._data, self._options, self._rows, self._progress = data, options, rows, progress
         self._rng = np.random.default_rng(options.seed)
-        self.network = build(architecture, data.schema)
-        if start is not None:
-            inherit(self.network, architecture, start.schema, start.weights)
-        self._optimiser = _optimiser(self.network, options)
+        with _enough_memory():
+            self.network = build(architecture, data.schema)
+            if start is not None:
+                inherit(self.network, architecture, start.schema, start.weights)
+            self._optimiser = _optimiser(self.network, options)
         self.steps = -(-len(rows) // options.batch_size)
         """Per epoch."""
         self.best: Found | None = None
@@ -377,6 +378,20 @@ def _optimiser(network: RankingNetwork, options: FitOptions) -> torch.optim.Opti
         ],
         lr=options.learning_rate,
     )
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    """Turn torch's complaint about memory, which has no class of its own, into a sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise InputError(
+            "there is not enough memory for a network of these sizes; use smaller --hidden, "
+            "--embedding-dim, or vocabularies (min_count, hash_buckets)"
+        ) from None
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def evidence_of_run(run: "TrainedRun") -> Evidence:
         run.held_out,
         run.held_out_labels,
         run.held_out_units,
-        source=run.training.split,
+        source=run.quality.split,
     )
 
 

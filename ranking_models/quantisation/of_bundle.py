@@ -64,7 +64,7 @@ def material_of_run(run: TrainedRun, bundle: Bundle) -> Material:
         run.held_out,
         run.held_out_labels,
         run.held_out_units,
-        source=run.training.split,
+        source=run.quality.split,
     )
     return Material(calibration=calibration_of_run(run), evidence=evidence)
 

@@ -139,7 +139,29 @@ def _facts(manifest: "ModelManifest", path: Path) -> Iterable[tuple[str, str]]:
         f"{data.items:,} items, {data.first_event} to {data.last_event}",
     )
     yield "licence", data.licence
+    yield from _parts(manifest)
     yield "made with", ", ".join(f"{tool} {version}" for tool, version in manifest.tools.items())
+
+
+def _parts(manifest: "ModelManifest") -> Iterable[tuple[str, str]]:
+    """What a bundle may hold besides."""
+    lineage, split = manifest.lineage, manifest.split
+    segments, pages = manifest.segments, manifest.candidates
+    if lineage:
+        options = ", ".join(f"{name} {value}" for name, value in lineage.options.items())
+        yield "made from", f"{lineage.parent}, {lineage.method}{f' ({options})' if options else ''}"
+    if split:
+        widths = f"{split.user_width} numbers per user, {split.item_width} per item"
+        yield "exact split", f"{widths}; taken apart: {', '.join(split.factored)}"
+    if segments:
+        explained = f"{segments.explained:.1%} of the variance of users' log odds"
+        yield "segments", f"{segments.count}, version {segments.version}, explain {explained}"
+    if pages:
+        yield (
+            "item pages",
+            f"{pages.size} candidates; recall {pages.recall:.3f} on {pages.pairs:,} held-out "
+            f"likes, of popularity alone {pages.popularity_recall:.3f}",
+        )
 
 
 def _sizes(architecture: "Architecture") -> Iterable[str]:

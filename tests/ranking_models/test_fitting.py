@@ -11,6 +11,7 @@ from ranking_models.errors import InputError
 from ranking_models.fitting import FitOptions, Weights, fit, scores, search_epochs, tensors
 from ranking_models.logs import Logs, read_logs
 from ranking_models.nn import build, restore
+from ranking_models.schema import FeatureSchema
 from ranking_models.split import Split, split_logs
 from tests.support.logs import small_tables, write_log
 from tests.support.training import NETWORK, OPTIONS, Recorder
@@ -151,3 +152,12 @@ def test_rows_are_scored_the_same_in_any_portion(
 
     np.testing.assert_allclose(scores(network, data, rows), at_once, rtol=1e-6)
     assert not network.training
+
+
+def test_a_network_larger_than_memory_is_one_line(data: Dataset, parts: Split) -> None:
+    last = (*data.schema.ids, *data.schema.multi)[-1]
+    huge = replace(last, vocabulary=(), hash_buckets=2**45)
+    features = tuple(huge if spec is last else spec for spec in data.schema.features)
+
+    with pytest.raises(InputError, match="not enough memory for a network of these sizes"):
+        fitted(replace(data, schema=FeatureSchema(features=features)), parts, OPTIONS, epochs=1)

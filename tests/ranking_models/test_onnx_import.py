@@ -71,14 +71,16 @@ def foreign(
     flat: bool = True,
     probability: bool = True,
     width: int = 1,
+    table: str = "table",
+    odds: str = "odds",
 ) -> Path:
     """``sigmoid(weight * age + weight of the colour)`` in the spelling asked for."""
-    constants = {"w": WEIGHT.reshape(1, 1), "table": COLOURS}
+    constants = {"w": WEIGHT.reshape(1, 1), table: COLOURS}
     nodes = [
         helper.make_node("MatMul", [dense, "w"], ["of_age"]),
-        helper.make_node("Gather", ["table", "ids"], ["of_colour"]),
-        helper.make_node("Add", ["of_age", "of_colour"], ["odds"]),
-        helper.make_node("Sigmoid" if probability else "Identity", ["odds"], ["columns"]),
+        helper.make_node("Gather", [table, "ids"], ["of_colour"]),
+        helper.make_node("Add", ["of_age", "of_colour"], [odds]),
+        helper.make_node("Sigmoid" if probability else "Identity", [odds], ["columns"]),
     ]
     if flat:
         constants["shape"] = np.array([-1], np.int64)
@@ -118,6 +120,9 @@ def imported(file: Path, data: Path, **inputs: str) -> BundleContents:
         ({"ids_kind": TensorProto.INT64}, {}),
         ({"output": "p"}, {}),
         ({"flat": False}, {}),
+        ({"odds": "score", "output": "p"}, {}),
+        ({"dense": "numbers", "table": "dense"}, {"numbers": "dense"}),
+        ({"dense": "score", "odds": "dense", "output": "p"}, {"score": "dense"}),
         ({"flat": False, "output": "p", "rows": "N", "ids_kind": TensorProto.INT64}, {}),
     ],
 )
@@ -161,6 +166,16 @@ def test_the_quality_is_that_of_the_scores_on_the_given_log(tmp_path, data):
 def test_what_cannot_be_adapted_is_explained(tmp_path, data, spelling, reason):
     with pytest.raises(InputError, match=reason):
         imported(foreign(tmp_path / "m.onnx", **spelling), data)
+
+
+def test_a_graph_that_breaks_a_rule_is_named(tmp_path, data):
+    file = foreign(tmp_path / "m.onnx")
+    model = onnx.load(file)
+    model.graph.node[0].input[0] = "nothing"
+    onnx.save(model, file)
+
+    with pytest.raises(InputError, match=r"m\.onnx: the graph is not valid ONNX"):
+        imported(file, data)
 
 
 def test_a_log_without_labels_is_refused(tmp_path, data):

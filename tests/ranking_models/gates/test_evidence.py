@@ -32,7 +32,7 @@ def test_a_run_brings_its_own_evidence(tmp_path):
 
     assert evidence.held_out is run.held_out
     assert evidence.lists.list_items == len(run.items.ids)
-    assert run.training.split in evidence.words
+    assert run.quality.split in evidence.words
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])

@@ -189,3 +189,11 @@ def test_scores_that_are_no_numbers_are_refused(bad: float) -> None:
     ):
         with pytest.raises(InputError, match=r"2 of 4 scores are NaN or infinite .*row 1"):
             measure()
+
+
+def test_a_top_longer_than_memory_is_the_whole_list() -> None:
+    scores, labels = np.array([0.9, 0.5, 0.1, 0.4]), np.array([0.0, 1.0, 1.0, 0.0])
+    users = np.array([0, 0, 0, 1])
+    whole = metrics.ndcg_at_k(scores, labels, users, 3)
+    assert metrics.ndcg_at_k(scores, labels, users, 10**15) == whole
+    assert metrics.hit_rate_at_k(scores, labels, users, 10**15) == 1.0

@@ -5,13 +5,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from ranking_models.bundle import Bundle, write_bundle
 from ranking_models.gates import thresholds_for
-from ranking_models.manifest import Gate, Lineage
+from ranking_models.manifest import CandidateFigures, Gate, Lineage
 from ranking_models.run import save_run
 from service.cli import run
-from tests.support.bundles import overwrite, tiny_contents, write_tiny_bundle
+from tests.support.bundles import overwrite, tiny_contents, with_parts, write_tiny_bundle
 from tests.support.gated import sound_figures
 from tests.support.runs import tiny_run
 
@@ -94,6 +95,24 @@ def test_inspect_tells_what_a_person_wants_to_know(bundle, capsys):
         "device context categorical 3 values, 'web' if missing",
         "fp32 ranker.fp32.onnx parity 0 tolerance 1e-05",
         "users/ids.npy 288 bytes",
+    ):
+        assert fact in printed, fact
+
+
+def test_inspect_tells_of_the_parts_that_a_bundle_may_have(tmp_path, capsys):
+    pages = CandidateFigures(size=30, pairs=70, recall=0.5, popularity_recall=0.25, shares={})
+    lineage = Lineage(method="pruned", parent="large", options={"epochs": 2})
+    contents = replace(with_parts(tiny_contents()), candidates=pages, lineage=lineage)
+    path = write_bundle(tmp_path, contents)
+
+    assert run(["bundle", "inspect", str(path)]) == 0
+
+    printed = " ".join(capsys.readouterr().out.split())
+    for fact in (
+        "made from large, pruned (epochs 2)",
+        "exact split 1 numbers per user, 1 per item; taken apart: linear",
+        "segments 5, version",
+        "item pages 30 candidates; recall 0.500 on 70 held-out likes, of popularity alone 0.250",
     ):
         assert fact in printed, fact
 

@@ -246,3 +246,12 @@ def test_a_log_that_lacks_a_feature_of_the_model_is_refused(
     said = refused(capsys, "small", "--data", "log")
 
     assert "takes the user numeric feature 'age', the log's schema declares none" in said
+
+
+def test_two_reports_in_one_file_are_refused(
+    logs: Logs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = refused(
+        capsys, "small", "--data", "log", "--json", "m.out", "--html", "./m.out", code=2
+    )
+    assert "--json and --html are both m.out" in error
