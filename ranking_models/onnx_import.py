@@ -226,7 +226,12 @@ def _adapted(
 
 def _check_axes(value: onnx.ValueInfoProto, width: int, file: Path) -> None:
     axes = value.type.tensor_type.shape.dim
-    if len(axes) != 2 or axes[1].dim_value not in (0, width):
+    if len(axes) == 2 and not axes[1].HasField("dim_value"):
+        raise InputError(
+            f"{file}: input {value.name!r} has a dynamic second axis, and only the rows may differ "
+            f"between calls; export the model with {width} columns there, as the schema asks for"
+        )
+    if len(axes) != 2 or axes[1].dim_value != width:
         shape = [axis.dim_param or axis.dim_value for axis in axes]
         raise InputError(
             f"{file}: input {value.name!r} has shape {shape}, the schema asks for [{ROWS}, {width}]"

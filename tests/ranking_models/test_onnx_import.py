@@ -70,7 +70,7 @@ def foreign(
     output: str = "score",
     flat: bool = True,
     probability: bool = True,
-    width: int = 1,
+    width: int | str = 1,
     table: str = "table",
     odds: str = "odds",
 ) -> Path:
@@ -160,6 +160,10 @@ def test_the_quality_is_that_of_the_scores_on_the_given_log(tmp_path, data):
         ({"dense": "numbers"}, "input 'numbers' is none of the schema's dense, ids"),
         ({"ids_kind": TensorProto.INT16}, "input 'ids' is INT16, not INT32"),
         ({"width": 2}, r"shape \['rows', 2\], the schema asks for \[rows, 1\]"),
+        (
+            {"width": "columns"},
+            "'dense' has a dynamic second axis.*export the model with 1 columns",
+        ),
         ({"probability": False}, "where a probability is due; end the graph with a Sigmoid"),
     ],
 )
