@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from service.cli.aligned import aligned
 from service.cli.bundle_catalogue import with_catalogue
 from service.cli.bundle_diff import diff
 from service.cli.bundle_import import import_
@@ -182,9 +183,5 @@ def _encoding(spec: "FeatureSpec") -> str:
 
 
 def _table(rows: Iterable[tuple[str, ...]]) -> Iterable[str]:
-    """Rows as lines with aligned columns, indented under their heading."""
-    filled = list(rows)
-    widths = [max(map(len, column)) for column in zip(*filled, strict=True)]
-    for row in filled:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield f"  {'  '.join(cells)}".rstrip()
+    """Aligned rows, indented under their heading."""
+    return (f"  {line}" for line in aligned(rows))

@@ -6,7 +6,23 @@ from typing import Annotated
 
 import typer
 
-from service.cli.network_options import Network, architecture_of, widths
+from service.cli.network_options import (
+    BatchSizeOption,
+    BottomOption,
+    CrossExpertsOption,
+    CrossLayersOption,
+    CrossRankOption,
+    EmbeddingDimOption,
+    EpochsOption,
+    HiddenOption,
+    LearningRateOption,
+    Network,
+    OutputDimOption,
+    PatienceOption,
+    SeedOption,
+    architecture_of,
+    widths,
+)
 
 
 def distil(
@@ -16,45 +32,17 @@ def distil(
         Path, typer.Option(help="The new run's folder; its name is the model's.", metavar="DIR")
     ],
     architecture: Annotated[Network, typer.Option(help="The network that learns.")],
-    embedding_dim: Annotated[
-        int | None,
-        typer.Option(help="Width of a feature's vector. Default: 16.", min=1, max=1024),
-    ] = None,
-    hidden: Annotated[
-        str | None,
-        typer.Option(
-            help="Widths of the MLP's layers, or none. Default: 128,64.", metavar="WIDTHS"
-        ),
-    ] = None,
+    embedding_dim: EmbeddingDimOption = None,
+    hidden: HiddenOption = None,
     dropout: Annotated[
         float | None,
         typer.Option(help="Share of MLP units left out. Default: 0.", min=0, max=0.95),
     ] = None,
-    cross_layers: Annotated[
-        int | None,
-        typer.Option(help="Depth of the cross network of dcn-v2. Default: 2.", min=1, max=16),
-    ] = None,
-    cross_rank: Annotated[
-        int | None,
-        typer.Option(help="Rank of its matrices; 0, the default, is full.", min=0, max=65536),
-    ] = None,
-    cross_experts: Annotated[
-        int | None,
-        typer.Option(
-            help="Low-rank experts that a gate mixes per cross layer. Default: 1.", min=1, max=64
-        ),
-    ] = None,
-    bottom: Annotated[
-        str | None,
-        typer.Option(
-            help="Widths of the layers under dlrm's numbers, or none. Default: 64.",
-            metavar="WIDTHS",
-        ),
-    ] = None,
-    output_dim: Annotated[
-        int | None,
-        typer.Option(help="Width of two-tower's vectors. Default: 32.", min=1, max=65536),
-    ] = None,
+    cross_layers: CrossLayersOption = None,
+    cross_rank: CrossRankOption = None,
+    cross_experts: CrossExpertsOption = None,
+    bottom: BottomOption = None,
+    output_dim: OutputDimOption = None,
     temperature: Annotated[
         float,
         typer.Option(
@@ -77,16 +65,12 @@ def distil(
             max=100,
         ),
     ] = 1.0,
-    learning_rate: Annotated[float, typer.Option(help="Of AdamW.", min=1e-9, max=1)] = 1e-3,
+    learning_rate: LearningRateOption = 1e-3,
     weight_decay: Annotated[float, typer.Option(help="Of AdamW.", min=0, max=100)] = 0.01,
-    batch_size: Annotated[int, typer.Option(help="Rows per step.", min=1)] = 256,
-    epochs: Annotated[int, typer.Option(help="At most so many.", min=1)] = 40,
-    patience: Annotated[
-        int, typer.Option(help="Stop after so many epochs without a gain.", min=1)
-    ] = 3,
-    seed: Annotated[
-        int, typer.Option(help="The same seed gives the same run.", min=0, max=2**63 - 1)
-    ] = 1,
+    batch_size: BatchSizeOption = 256,
+    epochs: EpochsOption = 40,
+    patience: PatienceOption = 3,
+    seed: SeedOption = 1,
     force: Annotated[
         bool,
         typer.Option(

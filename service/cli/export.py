@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from service.cli.aligned import aligned
 from service.cli.gate_lines import verdict
 
 if TYPE_CHECKING:
@@ -193,10 +194,8 @@ def _show(graphs: "Mapping[str, Graph]") -> None:
     if len(graphs) == 1:
         return
     rows = [(*_HEADINGS, "gate"), *_figures(graphs)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())
+    for line in aligned(rows):
+        typer.echo(line)
 
 
 def _figures(graphs: "Mapping[str, Graph]") -> Iterator[tuple[str, ...]]:

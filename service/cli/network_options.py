@@ -1,14 +1,59 @@
-"""Which network to train, from the command line: each option for those that read it."""
+"""Which network to train and how, from the command line: each option for those that read it."""
 
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 import typer
 
 from ranking_models import architectures
 from ranking_models.architectures import Architecture
+
+# What `podium train` and `podium distil` take alike.
+EmbeddingDimOption = Annotated[
+    int | None,
+    typer.Option(help="Width of a feature's vector. Default: 16.", min=1, max=1024),
+]
+HiddenOption = Annotated[
+    str | None,
+    typer.Option(help="Widths of the MLP's layers, or none. Default: 128,64.", metavar="WIDTHS"),
+]
+CrossLayersOption = Annotated[
+    int | None,
+    typer.Option(help="Depth of the cross network of dcn-v2. Default: 2.", min=1, max=16),
+]
+CrossRankOption = Annotated[
+    int | None,
+    typer.Option(help="Rank of its matrices; 0, the default, is full.", min=0, max=65536),
+]
+CrossExpertsOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Low-rank experts that a gate mixes per cross layer. Default: 1.", min=1, max=64
+    ),
+]
+BottomOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Widths of the layers under dlrm's numbers, or none. Default: 64.",
+        metavar="WIDTHS",
+    ),
+]
+OutputDimOption = Annotated[
+    int | None,
+    typer.Option(help="Width of two-tower's vectors. Default: 32.", min=1, max=65536),
+]
+LearningRateOption = Annotated[float, typer.Option(help="Of AdamW.", min=1e-9, max=1)]
+BatchSizeOption = Annotated[int, typer.Option(help="Rows per step.", min=1)]
+EpochsOption = Annotated[int, typer.Option(help="At most so many.", min=1)]
+PatienceOption = Annotated[
+    int, typer.Option(help="Stop after so many epochs without a gain.", min=1)
+]
+SeedOption = Annotated[
+    int, typer.Option(help="The same seed gives the same run.", min=0, max=2**63 - 1)
+]
 
 
 class Network(StrEnum):

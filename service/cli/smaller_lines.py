@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 from msgspec.structs import replace
 
+from service.cli.aligned import aligned
 from service.cli.export_progress import drawn_export
 from service.cli.gate_lines import key_figures, verdict
 from service.cli.training_progress import drawn_progress
@@ -54,10 +55,7 @@ def smaller_lines(parent: "TrainedRun", run: "TrainedRun") -> Iterator[str]:
         ("AUC", f"{parent.quality.auc:.4f}", f"{run.quality.auc:.4f}"),
         ("log loss", f"{parent.quality.log_loss:.4f}", f"{run.quality.log_loss:.4f}"),
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  " + "  ".join(cells).rstrip()
+    yield from (f"  {line}" for line in aligned(rows))
     yield f"  gate {verdict(gate)} on {gate.evidence}"
     yield f"    {key_figures(gate)}"
     yield f"    AUC {gate.figures.auc:.5f}, logistic regression {gate.figures.baseline_auc:.5f}"

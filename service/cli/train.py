@@ -9,7 +9,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ranking_models.errors import InputError
-from service.cli.network_options import Network, architecture_of, check_agrees, widths
+from service.cli.network_options import (
+    BatchSizeOption,
+    BottomOption,
+    CrossExpertsOption,
+    CrossLayersOption,
+    CrossRankOption,
+    EmbeddingDimOption,
+    EpochsOption,
+    HiddenOption,
+    LearningRateOption,
+    Network,
+    OutputDimOption,
+    PatienceOption,
+    SeedOption,
+    architecture_of,
+    check_agrees,
+    widths,
+)
 
 if TYPE_CHECKING:
     from ranking_models.continuing import Parent
@@ -68,45 +85,17 @@ def train(
         Network | None,
         typer.Option(help="The network. Default: dcn-v2, or that of --from-bundle."),
     ] = None,
-    embedding_dim: Annotated[
-        int | None,
-        typer.Option(help="Width of a feature's vector. Default: 16.", min=1, max=1024),
-    ] = None,
-    hidden: Annotated[
-        str | None,
-        typer.Option(
-            help="Widths of the MLP's layers, or none. Default: 128,64.", metavar="WIDTHS"
-        ),
-    ] = None,
+    embedding_dim: EmbeddingDimOption = None,
+    hidden: HiddenOption = None,
     dropout: Annotated[
         float | None,
         typer.Option(help="Share of MLP units left out. Default: 0.4.", min=0, max=0.95),
     ] = None,
-    cross_layers: Annotated[
-        int | None,
-        typer.Option(help="Depth of the cross network of dcn-v2. Default: 2.", min=1, max=16),
-    ] = None,
-    cross_rank: Annotated[
-        int | None,
-        typer.Option(help="Rank of its matrices; 0, the default, is full.", min=0, max=65536),
-    ] = None,
-    cross_experts: Annotated[
-        int | None,
-        typer.Option(
-            help="Low-rank experts that a gate mixes per cross layer. Default: 1.", min=1, max=64
-        ),
-    ] = None,
-    bottom: Annotated[
-        str | None,
-        typer.Option(
-            help="Widths of the layers under dlrm's numbers, or none. Default: 64.",
-            metavar="WIDTHS",
-        ),
-    ] = None,
-    output_dim: Annotated[
-        int | None,
-        typer.Option(help="Width of two-tower's vectors. Default: 32.", min=1, max=65536),
-    ] = None,
+    cross_layers: CrossLayersOption = None,
+    cross_rank: CrossRankOption = None,
+    cross_experts: CrossExpertsOption = None,
+    bottom: BottomOption = None,
+    output_dim: OutputDimOption = None,
     from_bundle: Annotated[
         str | None,
         typer.Option(
@@ -124,16 +113,12 @@ def train(
         float,
         typer.Option(help="Seconds of training that a kill costs at most.", min=0, max=86_400),
     ] = 30.0,
-    learning_rate: Annotated[float, typer.Option(help="Of AdamW.", min=1e-9, max=1)] = 1e-3,
+    learning_rate: LearningRateOption = 1e-3,
     weight_decay: Annotated[float, typer.Option(help="Of AdamW.", min=0, max=100)] = 0.1,
-    batch_size: Annotated[int, typer.Option(help="Rows per step.", min=1)] = 256,
-    epochs: Annotated[int, typer.Option(help="At most so many.", min=1)] = 40,
-    patience: Annotated[
-        int, typer.Option(help="Stop after so many epochs without a gain.", min=1)
-    ] = 3,
-    seed: Annotated[
-        int, typer.Option(help="The same seed gives the same run.", min=0, max=2**63 - 1)
-    ] = 1,
+    batch_size: BatchSizeOption = 256,
+    epochs: EpochsOption = 40,
+    patience: PatienceOption = 3,
+    seed: SeedOption = 1,
 ) -> None:
     """Train a ranking model on a click log, and measure it on rows held out.
 
