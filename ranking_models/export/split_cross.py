@@ -1,8 +1,15 @@
-"""The split of DCN-V2: the first cross layer and the first MLP layer are taken apart.
+"""The split of DCN-V2: the first and the last cross layer and the first MLP layer are taken apart.
 
-Later cross layers multiply what the first one made of both sides, so they stay
-whole. Their columns are put in the order user, item, as the row half holds
-``x_0``.
+The first layers are linear in ``x_0``. The last cross layer is not, but all
+that the head wants of it is one number, ``w . (x_0 * (W x + b) + x)``, which is
+``x . (W^T (w * x_0) + w) + (w * b) . x_0``: a product of ``x`` with something
+that is linear in ``x_0`` again. So the matrix of the last layer costs a row
+nothing but that product. (Not where the layer is a mixture of experts: that
+is not linear in ``x``.)
+
+The cross layers between multiply what the first one made of both sides, so they
+stay whole. Their columns are put in the order user, item, as the row half
+holds ``x_0``.
 """
 
 from collections.abc import Iterator
@@ -29,15 +36,20 @@ from ranking_models.schema import FeatureSchema
 
 
 def split_dcn(body: DCNv2, schema: FeatureSchema) -> Halves:
-    """Either half gives ``[first cross products, first MLP products, x]``."""
+    """Either half gives ``[last cross products, first cross products, first MLP products, x]``."""
     sides = Side(schema, USER_SIDE), Side(schema, ITEM_SIDE)
     own = [side.columns(body.embedding.dim) for side in sides]
     order = [*own[0], *own[1]]
     first, rest, names = chain(
         body.mlp, linear(body.head.weight[:, len(order) :], body.head.bias), "mlp"
     )
+    head = body.head.weight[0, order]
     layers = [_CrossLayer(products, after) for products, after in _ordered(body.cross, order)]
-    products = stacked([layers[0].products, of_columns(first, order, bias=True)])
+    last = _last(body.cross, order, head)
+    if last is not None:
+        layers.pop()
+    ahead = [*([last] if last else []), *(layer.products for layer in layers[:1])]
+    products = stacked([*ahead, of_columns(first, order, bias=True)])
     user, item = (
         _CrossHalf(side, body.embedding, of_columns(products, columns, bias=bias))
         for side, columns, bias in (
@@ -45,15 +57,51 @@ def split_dcn(body: DCNv2, schema: FeatureSchema) -> Halves:
             (sides[1], list(range(len(own[0]), len(order))), False),
         )
     )
-    join = _Cross(layers, linear(body.head.weight[:, order]), rest, first.out_features)
-    later = [f"cross.layers.{i}" for i in range(1, len(layers))]
+    join = _Cross(
+        layers,
+        linear(head[None]) if last is None else None,
+        rest,
+        last=0 if last is None else last.out_features,
+        deep=first.out_features,
+    )
+    apart = {0, len(body.cross.layers) - 1} if last else {0}
     return Halves(
         user=user,
         item=item,
         row=Rows(products.out_features, join),
-        factored=("embedding", "cross.layers.0", names[0]),
-        # The head takes the crosses too, so a head without MLP layers is still whole for those.
-        whole=tuple(dict.fromkeys([*later, *names[1:], "head"])),
+        factored=("embedding", *(f"cross.layers.{i}" for i in sorted(apart)), names[0]),
+        # A head without MLP layers is whole where it takes the crosses as they are.
+        whole=tuple(
+            dict.fromkeys(
+                [
+                    *(f"cross.layers.{i}" for i in range(len(body.cross.layers)) if i not in apart),
+                    *names[1:],
+                    *([] if last else ["head"]),
+                ]
+            )
+        ),
+    )
+
+
+def _last(
+    cross: CrossNetwork | LowRankCrossNetwork, order: list[int], head: Tensor
+) -> nn.Linear | None:
+    """``x_0`` to ``[W^T (w * x_0) + w, (w * b) . x_0]`` of the last layer; None for a mixture."""
+    layer = cross.layers[-1]
+    if isinstance(cross, CrossNetwork):
+        assert isinstance(layer, nn.Linear)
+        matrix, bias = layer.weight, layer.bias
+    elif isinstance(layer, MixtureOfExperts):
+        return None
+    else:
+        assert isinstance(layer, nn.Sequential)
+        narrow, wide = layer
+        assert isinstance(narrow, nn.Linear)
+        assert isinstance(wide, nn.Linear)
+        matrix, bias = wide.weight @ narrow.weight, cross.biases[-1]
+    weighed = head[:, None] * matrix[order][:, order]  # [width, width]
+    return linear(
+        torch.cat([weighed.T, (head * bias[order])[None]]), torch.cat([head, head.new_zeros(1)])
     )
 
 
@@ -141,20 +189,41 @@ class _Mixture(nn.Module):
 
 
 class _Cross(nn.Module):
-    """The logits ``[n]`` from the first layers' products and both sides' ``x``."""
+    """The logits ``[n]`` from the first and last layers' products and both sides' ``x``.
+
+    Args:
+        layers: The cross layers that take ``x``, without the last if that is folded.
+        head: Of the crosses; None where it is in the last layer's products.
+        rest: From the first MLP products to their part of the logit.
+        last: How many of the sums are the last cross layer's products.
+        deep: How many are the first MLP layer's.
+    """
 
     def __init__(
-        self, layers: list[_CrossLayer], head: nn.Linear, rest: nn.Module, deep: int
+        self,
+        layers: list[_CrossLayer],
+        head: nn.Linear | None,
+        rest: nn.Module,
+        *,
+        last: int,
+        deep: int,
     ) -> None:
         super().__init__()
-        self.first, self.later = layers[0].after, nn.ModuleList(layers[1:])
-        self.head, self.rest, self.deep = head, rest, deep
+        self.first = layers[0].after if layers else None
+        self.later = nn.ModuleList(layers[1:])
+        self.head, self.rest, self.last, self.deep = head, rest, last, deep
 
     def forward(self, sums: Tensor, user: Tensor, item: Tensor) -> Tensor:
         x0 = torch.cat([user, item], dim=1)
-        x = torch.addcmul(x0, x0, self.first(sums[:, : -self.deep]))
+        x = x0
+        if self.first is not None:
+            x = torch.addcmul(x0, x0, self.first(sums[:, self.last : -self.deep]))
         for layer in self.later:
             x = torch.addcmul(x, x0, layer(x))
-        deep = self.rest(sums[:, -self.deep :])
-        logits: Tensor = (self.head(x) + deep).squeeze(1)
-        return logits
+        deep: Tensor = self.rest(sums[:, -self.deep :]).squeeze(1)
+        if self.head is not None:
+            crosses: Tensor = self.head(x).squeeze(1)
+        else:
+            folded = sums[:, : self.last - 1], sums[:, self.last - 1]
+            crosses = (x * folded[0]).sum(dim=1) + folded[1]
+        return crosses + deep

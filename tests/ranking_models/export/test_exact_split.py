@@ -41,6 +41,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "wide-and-deep": WideAndDeep(embedding_dim=4, hidden=(16, 8)),
     "deepfm": DeepFM(embedding_dim=4, hidden=(16, 8), dropout=0.2),
     "dcn": DCNv2(embedding_dim=4, cross_layers=2, hidden=(16, 8), dropout=0.2),
+    "dcn-1": DCNv2(embedding_dim=4, cross_layers=1, hidden=(16, 8)),
+    "dcn-3": DCNv2(embedding_dim=4, cross_layers=3, hidden=()),
     "dcn-low-rank": DCNv2(embedding_dim=4, cross_layers=2, hidden=(16, 8), cross_rank=3),
     "dcn-experts": DCNv2(
         embedding_dim=4, cross_layers=3, hidden=(16,), cross_rank=3, cross_experts=2
@@ -127,8 +129,8 @@ def test_the_halves_give_the_networks_scores(architecture, features):
         ("logistic", ("weights", "dense_weights"), ()),
         (
             "dcn",
-            ("embedding", "cross.layers.0", "mlp.layers.0"),
-            ("cross.layers.1", "mlp.layers.3", "head"),
+            ("embedding", "cross.layers.0", "cross.layers.1", "mlp.layers.0"),
+            ("mlp.layers.3", "head"),
         ),
         (
             "dlrm",
@@ -170,8 +172,9 @@ def exported() -> tuple[SplitGraphs, FeatureBatch, np.ndarray]:
 
 def test_the_graphs_agree_and_say_how_well(exported):
     graphs, _, _ = exported
-    # First cross layer 26 wide, first MLP layer 16, and the side's own part of x_0.
-    assert (graphs.figures.user_width, graphs.figures.item_width) == (27 + 16 + 14, 27 + 16 + 13)
+    # Last cross layer 27 + 1, first one 27, first MLP layer 16, and the side's own part of x_0.
+    widths = (28 + 27 + 16 + 14, 28 + 27 + 16 + 13)
+    assert (graphs.figures.user_width, graphs.figures.item_width) == widths
     assert graphs.figures.parity <= 1e-6
 
 
@@ -191,9 +194,9 @@ def test_the_halves_take_the_columns_of_their_side(exported):
         "multi_tags": ["rows", 3],
     }
     assert inputs(graphs.row) == {
-        "user": ["users", 57],
+        "user": ["users", 85],
         "user_of_row": ["rows"],
-        "item": ["rows", 56],
+        "item": ["rows", 84],
     }
 
 
