@@ -25,7 +25,7 @@ ITEM_SIDE: tuple[Source, ...] = ("item",)
 
 def side_schema(schema: FeatureSchema, side: tuple[Source, ...]) -> FeatureSchema:
     """The features of one side, in the order of the whole schema: the half's inputs."""
-    return FeatureSchema(features=tuple(s for s in schema.features if s.source in side))
+    return schema.of(*side)
 
 
 def side_columns(

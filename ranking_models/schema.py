@@ -32,6 +32,9 @@ USER_ID = "user_id"
 ITEM_ID = "item_id"
 
 
+_NUMBERS = (int, float)
+
+
 class FeatureMismatch(ValueError):
     """A value does not fit the declared kind of its feature."""
 
@@ -117,9 +120,9 @@ class FeatureSchema(
         """The names of the arrays of `FeatureBatch.inputs`."""
         return ("dense", "ids", *(f"multi_{spec.name}" for spec in self.multi))
 
-    def of(self, source: Source) -> "FeatureSchema":
-        """The features of one source, in the same order."""
-        return FeatureSchema(features=tuple(s for s in self.features if s.source == source))
+    def of(self, *sources: Source) -> "FeatureSchema":
+        """The features of one or more sources, in the same order."""
+        return FeatureSchema(features=tuple(s for s in self.features if s.source in sources))
 
 
 class FeatureBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,7 +189,14 @@ class Encoder:
 
     def __init__(self, schema: FeatureSchema) -> None:
         self.schema = schema
-        self._id_of = {s.name: _id_of(s) for s in schema.features if s.kind != "numeric"}
+        self._dense = tuple((spec.name, _number_of(spec)) for spec in schema.dense)
+        self._ids = tuple((spec.name, _id_of(spec)) for spec in schema.ids)
+        self._multi = tuple((spec.name, _list_of(spec)) for spec in schema.multi)
+        self._encode: dict[str, Callable[[FeatureValue], float | int | list[int]]] = {
+            **dict(self._dense),
+            **dict(self._ids),
+            **dict(self._multi),
+        }
 
     def encode_value(self, spec: FeatureSpec, value: FeatureValue) -> float | int | list[int]:
         """One raw value as the model takes it.
@@ -195,21 +205,7 @@ class Encoder:
             FeatureMismatch: a list for a single value, text or a boolean for a
                 number, or a number that is not finite.
         """
-        if value is None:
-            value = spec.default
-        if spec.kind == "numeric":
-            return _standardised(spec, value)
-        id_of = self._id_of[spec.name]
-        if spec.kind == "categorical":
-            if isinstance(value, list):
-                raise FeatureMismatch(spec.name, value, "a single value")
-            return UNKNOWN if value is None else id_of(as_text(value))
-        if value is None:
-            return [UNKNOWN] * spec.max_length
-        values: Iterable[Scalar] = value if isinstance(value, list) else [value]
-        known = [i for i in (id_of(as_text(v)) for v in values) if i != UNKNOWN]
-        known = known[: spec.max_length]
-        return known + [UNKNOWN] * (spec.max_length - len(known))
+        return self._encode[spec.name](value)
 
     def encode_rows(self, rows: Sequence[Mapping[str, FeatureValue]]) -> FeatureBatch:
         """Encode mappings from feature name to raw value; absent names are missing values."""
@@ -218,13 +214,22 @@ class Encoder:
         ids = np.zeros((n, len(schema.ids)), np.int32)
         multi = {s.name: np.zeros((n, s.max_length), np.int32) for s in schema.multi}
         for r, row in enumerate(rows):
-            for c, spec in enumerate(schema.dense):
-                dense[r, c] = self.encode_value(spec, row.get(spec.name))
-            for c, spec in enumerate(schema.ids):
-                ids[r, c] = self.encode_value(spec, row.get(spec.name))
-            for spec in schema.multi:
-                multi[spec.name][r] = self.encode_value(spec, row.get(spec.name))
+            for c, (name, number) in enumerate(self._dense):
+                dense[r, c] = number(row.get(name))
+            for c, (name, id_of) in enumerate(self._ids):
+                ids[r, c] = id_of(row.get(name))
+            for name, listed in self._multi:
+                multi[name][r] = listed(row.get(name))
         return FeatureBatch(dense=dense, ids=ids, multi=multi)
+
+    def encode_row(self, row: Mapping[str, FeatureValue]) -> FeatureBatch:
+        """`encode_rows` of one, which every request pays for: in half the time."""
+        get = row.get
+        return FeatureBatch(
+            dense=np.array([[number(get(name)) for name, number in self._dense]], np.float32),
+            ids=np.array([[id_of(get(name)) for name, id_of in self._ids]], np.int32),
+            multi={name: np.array([listed(get(name))], np.int32) for name, listed in self._multi},
+        )
 
 
 def hashed(text: str, buckets: int) -> int:
@@ -236,7 +241,40 @@ def hashed(text: str, buckets: int) -> int:
     return 1 + mmh3.hash(text.encode("utf-8", "surrogatepass"), 0, signed=False) % buckets
 
 
-def _id_of(spec: FeatureSpec) -> Callable[[str], int]:
+def _id_of(spec: FeatureSpec) -> Callable[[FeatureValue], int]:
+    """The rule of a categorical feature."""
+    known = _id_of_text(spec)
+
+    def id_of(value: FeatureValue) -> int:
+        if value is None:
+            value = spec.default
+            if value is None:
+                return UNKNOWN
+        if isinstance(value, list):
+            raise FeatureMismatch(spec.name, value, "a single value")
+        return known(value if type(value) is str else as_text(value))
+
+    return id_of
+
+
+def _list_of(spec: FeatureSpec) -> Callable[[FeatureValue], list[int]]:
+    """The rule of a multi-valued feature."""
+    known = _id_of_text(spec)
+
+    def list_of(value: FeatureValue) -> list[int]:
+        if value is None:
+            value = spec.default
+            if value is None:
+                return [UNKNOWN] * spec.max_length
+        values: Iterable[Scalar] = value if isinstance(value, list) else [value]
+        ids = [i for i in (known(as_text(v)) for v in values) if i != UNKNOWN]
+        ids = ids[: spec.max_length]
+        return ids + [UNKNOWN] * (spec.max_length - len(ids))
+
+    return list_of
+
+
+def _id_of_text(spec: FeatureSpec) -> Callable[[str], int]:
     if spec.hash_buckets:
         return lambda text: hashed(text, spec.hash_buckets)
     ids = {value: index + 1 for index, value in enumerate(spec.vocabulary)}
@@ -252,17 +290,31 @@ def as_text(value: Scalar) -> str:
     return str(value)
 
 
-def _standardised(spec: FeatureSpec, value: FeatureValue) -> float:
-    if value is None:
-        return 0.0  # the mean, after standardisation
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def _number_of(spec: FeatureSpec) -> Callable[[FeatureValue], float]:
+    """The rule of a numeric feature."""
+    mean, scale, clip, log = spec.mean, spec.scale, spec.clip, spec.log
+
+    def standardised(value: FeatureValue) -> float:
+        if value is None:
+            value = spec.default
+            if value is None:
+                return 0.0  # the mean, after standardisation
+        number = value if type(value) is float else _float(spec, value)
+        if not isfinite(number):
+            raise FeatureMismatch(spec.name, value, "a finite number")
+        if log:
+            number = log1p(number) if number >= 0 else -log1p(-number)
+        standard = (number - mean) / scale
+        # Compared rather than by min and max: every request pays this for every number it brings.
+        return standard if -clip <= standard <= clip else clip if standard > 0 else -clip
+
+    return standardised
+
+
+def _float(spec: FeatureSpec, value: FeatureValue) -> float:
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS):
         raise FeatureMismatch(spec.name, value, "a number")
     try:
-        number = float(value)
+        return float(value)
     except OverflowError:
         raise FeatureMismatch(spec.name, value, "a number that a float can hold") from None
-    if not isfinite(number):
-        raise FeatureMismatch(spec.name, value, "a finite number")
-    if spec.log:
-        number = log1p(number) if number >= 0 else -log1p(-number)
-    return min(max((number - spec.mean) / spec.scale, -spec.clip), spec.clip)

@@ -6,10 +6,14 @@ cancelled) costs nothing: the next one is due an interval later all the same.
 """
 
 import random
+from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
 BreakerState = Literal["closed", "open"]
+
+WINDOW = 20
+"""Calls over which a failure rate is taken; fewer tell nothing."""
 
 
 class Breaker:
@@ -18,6 +22,9 @@ class Breaker:
     Failures in a row means one after the other. Calls that were under way
     together and fail together count once: a pause of the event loop fails
     every call in flight, and says nothing about what they were calling.
+
+    With a `rate` it also opens when that share of the last 20 calls failed; one
+    that failed in part counts by its part.
     """
 
     def __init__(
@@ -25,9 +32,12 @@ class Breaker:
         *,
         failures: int,
         probe_s: float,
+        rate: float | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._limit = failures
+        self._rate = rate
+        self._recent: deque[float] = deque(maxlen=WINDOW)  # the failed share of each call
         self._probe_s = probe_s
         self._jitter = jitter
         self._in_a_row = 0
@@ -41,6 +51,11 @@ class Breaker:
     @property
     def is_open(self) -> bool:
         return self._is_open
+
+    @property
+    def failures_in_a_row(self) -> int:
+        """0 when the last call went well."""
+        return self._in_a_row
 
     @property
     def state(self) -> BreakerState:
@@ -58,7 +73,16 @@ class Breaker:
     def succeeded(self) -> None:
         """A call that was admitted went well."""
         self._in_a_row = 0
-        self._is_open = False
+        self._recent.append(0.0)
+        if self._is_open:
+            self._is_open = False
+            self._recent.clear()
+
+    def failed_in_part(self, share: float, now: float) -> bool:
+        """A call went well but for this share of it; True if this opened the breaker."""
+        self._in_a_row = 0
+        self._recent.append(share)
+        return self._too_often() and self.trip(now)
 
     def failed(self, *, started: float, now: float) -> bool:
         """A call that began at `started` failed; True if this opened the breaker."""
@@ -66,7 +90,14 @@ class Breaker:
             return False
         self._last_failure_at = now
         self._in_a_row += 1
-        return not self._is_open and self._in_a_row >= self._limit and self.trip(now)
+        self._recent.append(1.0)
+        too_many = self._in_a_row >= self._limit or self._too_often()
+        return not self._is_open and too_many and self.trip(now)
+
+    def _too_often(self) -> bool:
+        if self._rate is None or len(self._recent) < WINDOW:
+            return False
+        return sum(self._recent) >= self._rate * WINDOW
 
     def trip(self, now: float) -> bool:
         """Open at once, whatever came before."""

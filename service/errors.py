@@ -225,8 +225,74 @@ class ReportUnavailable(RankingError):
     retry_after_s = 1.0
 
 
+class UnknownModel(RankingError):
+    """No deployment serves a model of this name."""
+
+    status = 404
+    code = "unknown_model"
+    title = "No such model"
+
+
+class UnknownVersion(RankingError):
+    """There is no bundle of this version."""
+
+    status = 404
+    code = "unknown_version"
+    title = "No such version"
+
+
+class ModelPinned(RankingError):
+    """Every deployment of this model names its version, so its default moves nothing."""
+
+    status = 409
+    code = "model_pinned"
+    title = "The settings name the version"
+
+
+class VersionNotLoaded(RankingError):
+    """The version must be loaded before this can be done with it."""
+
+    status = 409
+    code = "version_not_loaded"
+    title = "The version is not loaded"
+
+
+class VersionInUse(RankingError):
+    """Deployments serve with this version."""
+
+    status = 409
+    code = "version_in_use"
+    title = "The version is in use"
+
+
+class LoadRefused(RankingError):
+    """A version cannot be loaded as well as the one that serves; that one goes on."""
+
+    status = 409
+    code = "load_refused"
+    title = "The version cannot be loaded"
+
+
+class ChangeUnderWay(RankingError):
+    """Models are changed one at a time."""
+
+    status = 409
+    code = "change_under_way"
+    title = "Another change is under way"
+    retryable = True
+    retry_after_s = 1.0
+
+
 class EngineFailed(Exception):
     """A device or runtime failed; the chain tries the next engine, callers never see this."""
+
+
+class OutOfDeviceMemory(EngineFailed):
+    """The device refused memory for a call; the engine itself may be well."""
+
+
+class GoldenMismatch(EngineFailed):
+    """An engine answers, but not with the scores of the golden rows."""
 
 
 class DeadlineExpired(Exception):

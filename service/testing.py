@@ -5,14 +5,22 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ranking_models.schema import FeatureBatch, Float32
 from service.cache import CacheCounters, CacheLookup, CacheStatus, SlateKey
+from service.clock import Clock
 from service.engines import Engine, EngineInfo
-from service.errors import EngineFailed
+from service.engines.rows import CandidateEngine, CandidateRows, Rows, as_features
+from service.errors import EngineFailed, OutOfDeviceMemory
+
+RowPredicate = Callable[[FeatureBatch], npt.NDArray[np.bool_]]
+"""Which rows of a batch are meant."""
+AnyRows = TypeVar("AnyRows", FeatureBatch, CandidateRows)
 
 
 class FakeClock:
@@ -102,6 +110,7 @@ class FakeEngine:
         *,
         precision: str = "fp32",
         max_batch_rows: int = 4096,
+        best_batch_rows: int | None = None,
         clock: FakeClock | None = None,
         seconds_per_call: float = 0.0,
         seconds_per_row: float = 0.0,
@@ -112,6 +121,7 @@ class FakeEngine:
             model="fake",
             version="00000000",
             max_batch_rows=max_batch_rows,
+            best_batch_rows=best_batch_rows,
         )
         self._clock = clock
         self._seconds_per_call, self._seconds_per_row = seconds_per_call, seconds_per_row
@@ -130,6 +140,9 @@ class FakeEngine:
             self._clock.advance(self._seconds_per_call + batch.rows * self._seconds_per_row)
         return self.expected(batch)
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     @staticmethod
     def expected(batch: FeatureBatch) -> Float32:
         """What every FakeEngine scores; nearly all different rows get different scores."""
@@ -142,59 +155,118 @@ class FakeEngine:
 
 
 class FaultyEngine:
-    """Any engine, with faults to order. What is not ordered, the engine itself does."""
+    """Any engine, with faults to order. What is not ordered, the engine itself does.
+
+    Faults may be ordered from any thread, and hold for golden rows as for users'.
+    To break an engine that serves: ``link.install(FaultyEngine(link.engine))`` for
+    a link of ``deployment.chains``; the link keeps its golden rows and settings.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._failing_calls = 0
-        self._short_calls = 0
-        self._spoiled: Callable[[FeatureBatch], npt.NDArray[np.bool_]] | None = None
-        self._spoiled_score = float("nan")
         self._may_answer = threading.Event()
-        self._may_answer.set()
         self.entered = threading.Event()
         """Set when a call has begun, for tests that `hold` it."""
+        self.mend()
+        if isinstance(engine, CandidateEngine):
+            # An attribute and no method: that is how links tell who takes candidates.
+            self.score_candidates = partial(self._answer, engine.score_candidates)
 
     @property
     def info(self) -> EngineInfo:
         return self._engine.info
 
     def score(self, batch: FeatureBatch) -> Float32:
-        self.entered.set()
-        self._may_answer.wait()
-        if self._failing_calls:
-            self._failing_calls -= 1
-            raise EngineFailed("a fault that was ordered")
-        scores = self._engine.score(batch)
-        if self._short_calls:
-            self._short_calls -= 1
-            return scores[:-1]
-        if self._spoiled is not None:
-            scores = np.where(self._spoiled(batch), np.float32(self._spoiled_score), scores)
-        return scores
+        return self._answer(self._engine.score, batch)
+
+    def close(self) -> None:
+        self._engine.close()
+
+    # --- faults to order ----------------------------------------------------------------
+
+    def mend(self) -> None:
+        """All that was ordered is over; calls that wait go on."""
+        self._failing_calls = self._short_calls = self._calls_without_memory = 0
+        self._fails_at: Callable[[], bool] | None = None
+        self._poison: RowPredicate | None = None
+        self._spoiled: RowPredicate | None = None
+        self._spoiled_score = float("nan")
+        self._off_by = 0.0
+        self._may_answer.set()
 
     def fail(self, calls: int = 1) -> None:
         """The next calls raise EngineFailed."""
         self._failing_calls = calls
 
+    def fail_for(self, seconds: float, clock: Clock) -> None:
+        """Calls raise EngineFailed until so much time has passed on a clock."""
+        end = clock.now() + seconds
+        self._fails_at = lambda: clock.now() < end
+
+    def fail_on(self, rows: RowPredicate) -> None:
+        """From now on calls with one of these rows raise EngineFailed: the poisonous request."""
+        self._poison = rows
+
+    def refuse_memory(self, calls: int = 1) -> None:
+        """The next calls raise OutOfDeviceMemory."""
+        self._calls_without_memory = calls
+
     def answer_short(self, calls: int = 1) -> None:
         """The next calls return one score too few."""
         self._short_calls = calls
 
-    def spoil(
-        self,
-        rows: Callable[[FeatureBatch], npt.NDArray[np.bool_]],
-        score: float = float("nan"),
-    ) -> None:
+    def spoil(self, rows: RowPredicate, score: float = float("nan")) -> None:
         """From now on these rows get this score; `rows` says which of a batch."""
         self._spoiled, self._spoiled_score = rows, score
+
+    def distort(self, by: float = 0.1) -> None:
+        """From now on every score is off by so much, yet a probability: silent corruption."""
+        self._off_by = by
+
+    def hang(self) -> None:
+        """From now on calls do not come back, until `release` or `mend`."""
+        self.entered.clear()
+        self._may_answer.clear()
+
+    def release(self) -> None:
+        """Calls that hang go on."""
+        self._may_answer.set()
 
     @contextmanager
     def hold(self) -> Iterator[None]:
         """While inside, calls wait. Only for engines that are called on their own threads."""
-        self.entered.clear()
-        self._may_answer.clear()
+        self.hang()
         try:
             yield
         finally:
-            self._may_answer.set()
+            self.release()
+
+    # --- what comes of it ---------------------------------------------------------------
+
+    def _answer(self, ask: Callable[[AnyRows], Float32], rows: AnyRows) -> Float32:
+        self.entered.set()
+        self._may_answer.wait()
+        self._raise_what_was_ordered(rows)
+        scores = ask(rows)
+        if self._short_calls:
+            self._short_calls -= 1
+            return scores[:-1]
+        if self._spoiled is not None:
+            bad = self._spoiled(as_features(rows))
+            scores = np.where(bad, np.float32(self._spoiled_score), scores)
+        if self._off_by:
+            off = np.float32(self._off_by)
+            scores = np.where(scores + off <= 1, scores + off, scores - off)
+        return scores
+
+    def _raise_what_was_ordered(self, rows: Rows) -> None:
+        if self._failing_calls:
+            self._failing_calls -= 1
+            raise EngineFailed("a fault that was ordered")
+        if self._calls_without_memory:
+            self._calls_without_memory -= 1
+            raise OutOfDeviceMemory("memory was refused, as ordered")
+        if self._fails_at is not None and self._fails_at():
+            raise EngineFailed("a fault that was ordered for a while")
+        if self._poison is not None and self._poison(as_features(rows)).any():
+            raise EngineFailed("a fault that was ordered for these rows")

@@ -117,7 +117,9 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
         variants = self.manifest.precisions
         if precision not in variants:
             there = ", ".join(sorted(variants))
-            reason = f"has no precision {precision!r}; it has {there}"
+            name = f"{self.manifest.name}@{self.manifest.version}"
+            advice = f"to add it: podium export --bundle {name} --precision {precision} --run DIR"
+            reason = f"has no precision {precision!r}; it has {there}; {advice}"
             raise BundleError(str(self.path / MANIFEST), reason)
         return self.path / variants[precision].file
 

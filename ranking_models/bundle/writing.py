@@ -226,7 +226,8 @@ def _manifest(folder: Path, contents: BundleContents) -> ModelManifest:
 
 
 def _graph_file(precision: str) -> str:
-    return f"ranker.{precision}.onnx"
+    """bf16 is how an engine computes the fp32 graph, and has no file of its own."""
+    return f"ranker.{'fp32' if precision == 'bf16' else precision}.onnx"
 
 
 def _graph_files(contents: BundleContents) -> dict[str, bytes]:

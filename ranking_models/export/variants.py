@@ -3,6 +3,7 @@
 A graph is measured as it will run: ONNX Runtime scores the held-out rows and
 the catalogue with the fp32 graph and with the candidate (`ranking_models.gates`),
 and the golden rows are compared with PyTorch's scores in several batch sizes.
+bf16 is the fp32 graph itself, computed in bfloat16 by OpenVINO.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -28,11 +29,14 @@ from ranking_models.gates import (
 from ranking_models.golden import GOLDEN_ROWS
 from ranking_models.manifest import Gate, GateThresholds, Quantisation
 from ranking_models.onnx_runtime import onnx_runtime_scorer
+from ranking_models.openvino import openvino_scorer
 from ranking_models.parity import Scorer, check_batches
 from ranking_models.quantisation import quantise
 from ranking_models.schema import FeatureBatch, FeatureSchema, Float32
 
-Precision = Literal["fp32", "fp16", "int8-cpu", "int8-trt", "fp32-rows-fp16", "fp32-rows-int8"]
+Precision = Literal[
+    "fp32", "fp16", "bf16", "int8-cpu", "int8-trt", "fp32-rows-fp16", "fp32-rows-int8"
+]
 
 TOLERANCE = 1e-5
 """Largest difference between the scores of PyTorch and of an fp32 engine."""
@@ -40,6 +44,7 @@ TOLERANCE = 1e-5
 TOLERANCES: dict[Precision, float] = {
     "fp32": TOLERANCE,
     "fp16": 2e-3,
+    "bf16": 5e-3,
     "fp32-rows-fp16": 1e-3,
     "fp32-rows-int8": 5e-3,
 }
@@ -59,6 +64,7 @@ _ANY = 1.0
 
 _KINDS: dict[Precision, Kind] = {
     "fp16": "fp16",
+    "bf16": "bf16",
     "int8-cpu": "int8",
     "int8-trt": "int8",
     "fp32-rows-fp16": "rows-fp16",
@@ -152,7 +158,8 @@ def build_variants(
 
     Raises:
         InputError: a graph cannot be built, or gives scores that are no
-            probabilities, which no force can publish.
+            probabilities, which no force can publish; or bf16 is asked for
+            where OpenVINO or the CPU's bfloat16 is missing.
     """
     graphs: dict[str, Graph] = {}
     for precision in precisions:
@@ -201,6 +208,8 @@ def _built(
     progress: ExportProgress | None,
 ) -> _Built:
     match precision:
+        case "bf16":
+            return _Built(onnx=fp32)  # what is reduced is how OpenVINO computes it
         case "fp32-rows-fp16":
             return _Built(onnx=reduce_embedding_rows(fp32, "fp16"), embedding_rows="fp16")
         case "fp32-rows-int8":
@@ -234,13 +243,16 @@ def _quantised(
 def _measured(
     precision: Precision, built: _Built, proof: Proof, progress: ExportProgress | None
 ) -> Graph:
-    candidate = onnx_runtime_scorer(built.onnx)
+    if precision == "bf16":
+        engine, candidate = "OpenVINO", openvino_scorer(built.onnx, computes="bf16")
+    else:
+        engine, candidate = "ONNX Runtime", onnx_runtime_scorer(built.onnx)
     parity = golden_difference(
         candidate,
         proof.golden,
         proof.golden_scores,
         tolerance=_ANY,
-        what=f"ONNX Runtime ({precision})",
+        what=f"{engine} ({precision})",
     )
     tolerance = TOLERANCES.get(precision, max(INT8_TOLERANCE, 2 * parity))
     figures = measure(

@@ -9,9 +9,9 @@ from ranking_models.errors import BundleError, InputError
 from ranking_models.gates.evidence import Evidence
 from ranking_models.manifest import Gate, GateFigures, GateThresholds
 
-Kind = Literal["fp16", "rows-fp16", "rows-int8", "int8", "smaller"]
-"""What was done to the graph: half precision, embedding rows alone in 16 or in 8 bits, 8 bits
-throughout, or fewer weights (pruned or distilled)."""
+Kind = Literal["fp16", "bf16", "rows-fp16", "rows-int8", "int8", "smaller"]
+"""What was done to the graph: half precision, bfloat16, embedding rows alone in 16 or in 8 bits,
+8 bits throughout, or fewer weights (pruned or distilled)."""
 
 FP16_LARGEST = 65504.0
 """The largest finite half-precision number."""
@@ -34,6 +34,16 @@ _THRESHOLDS: dict[Kind, GateThresholds] = {
         min_top10_overlap_worst=0.9,
         min_kendall_tau=0.995,
         max_activation=FP16_LARGEST,
+    ),
+    # Rounds eight times as coarsely as half precision (8 bits of a number in place of 11), and has
+    # the range of fp32.
+    "bf16": GateThresholds(
+        max_auc_loss=0.0005,
+        max_log_loss_gain=0.0005,
+        max_difference=1.6e-2,
+        min_top10_overlap=0.98,
+        min_top10_overlap_worst=0.8,
+        min_kendall_tau=0.98,
     ),
     "rows-fp16": _ROWS,
     # Rows of 256 levels move one score further and must keep the order just as well.

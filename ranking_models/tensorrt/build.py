@@ -76,6 +76,8 @@ def build_plan(
     )
     config.builder_optimization_level = options.optimisation_level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    # On by default, and ten bits of mantissa: what is called fp32 would miss the golden scores.
+    config.clear_flag(trt.BuilderFlag.TF32)
     set_target(trt, config, options.target)
     add_profiles(builder, config, border, profiles)
     use_timing_cache(trt, config, timing_cache)

@@ -1,6 +1,6 @@
 """Plans on disk, beside the bundles and never in them.
 
-Under a folder of plans, by default ``<bundles>/.plans``::
+Under a folder of plans::
 
     <key>/plan              the serialised engine
     <key>/manifest.json     what it was made from, and the plan's digest

@@ -20,6 +20,12 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     version: str
     max_batch_rows: int
     """Most rows that one call takes."""
+    best_batch_rows: int | None = None
+    """Rows per call at which it scores most rows a second; None: ``max_batch_rows``."""
+    split: bool = False
+    """Whether it runs as the exact split; the scores are the same but for rounding."""
+    shared: bool = False
+    """Whether the engine process runs it, for all workers."""
 
 
 class Engine(Protocol):
@@ -48,6 +54,26 @@ class Engine(Protocol):
                 or raises this on every later call; it is never half-broken.
         """
         ...
+
+    def close(self) -> None:
+        """Free the device, its memory and its threads. No call may be under way or follow."""
+        ...
+
+
+_FLOAT32 = np.dtype(np.float32)
+_BITS_OF_ONE = np.float32(1).view(np.uint32)
+
+
+def are_valid(scores: Float32) -> bool:
+    """Whether `valid_scores` are all, for one score or more; False if it takes those to tell.
+
+    In one pass: the bits of floats from 0 to 1 are whole numbers in the same
+    order, and those of everything that is larger, negative or NaN are larger;
+    those of -0.0 too.
+    """
+    if scores.dtype is not _FLOAT32:
+        return False
+    return bool(np.maximum.reduce(scores.view(np.uint32)) <= _BITS_OF_ONE)
 
 
 def valid_scores(scores: Float32) -> npt.NDArray[np.bool_]:

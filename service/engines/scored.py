@@ -9,12 +9,14 @@ from msgspec import Struct
 
 from ranking_models.schema import Float32
 from service.engines import EngineInfo
-from service.errors import EngineFailed
-from service.telemetry import EngineCall
+from service.errors import DeadlineExpired, EngineFailed
+from service.telemetry import EngineCall, FallbackReason
 
 Places = npt.NDArray[np.int16]
 NOBODY = -1
 """The place of a row that no engine could score."""
+TOO_LATE = -2
+"""The place of a row that was not asked for again: its deadline had passed."""
 
 
 class Scored(Struct, frozen=True, kw_only=True):
@@ -50,22 +52,27 @@ class ScoredBatch(Struct, frozen=True, kw_only=True):
     """NaN where no engine could score."""
     engines: tuple[EngineInfo, ...]
     place: int
-    """The place of the engine furthest down the chain that was needed."""
+    """The place of the engine that scored them all; see ``places`` if that is none."""
     places: Places | None = None
     """Per row; None when one engine scored them all."""
     failures: tuple[str, ...] = ()
-    """What went wrong on the way, one sentence per engine."""
+    """What went wrong on the way, one sentence per call."""
     calls: tuple[EngineCall, ...] = ()
+    fallback: FallbackReason | None = None
+    """Why the first engine did not score everything; None if it did."""
 
-    def part(self, rows: slice) -> Scored:
+    def part(self, rows: slice | npt.NDArray[np.intp]) -> Scored:
         """The share of one job, told only of the engines that its own rows needed.
 
         Raises:
+            DeadlineExpired: an engine failed, and the deadline passed before another could score.
             EngineFailed: no engine could score one of the rows.
         """
         place = self.place
         if self.places is not None:
             places = self.places[rows]
+            if (places == TOO_LATE).any():
+                raise DeadlineExpired("an engine failed and no time was left to ask another")
             if (places == NOBODY).any():
                 raise EngineFailed("; ".join(self.failures))
             place = int(places.max())
@@ -75,6 +82,12 @@ class ScoredBatch(Struct, frozen=True, kw_only=True):
 class EveryEngineFailed(EngineFailed):
     """No engine of the chain scored any row of a batch."""
 
-    def __init__(self, failures: Sequence[str], calls: Sequence[EngineCall]) -> None:
+    def __init__(
+        self,
+        failures: Sequence[str],
+        calls: Sequence[EngineCall],
+        fallback: FallbackReason | None,
+    ) -> None:
         self.calls = tuple(calls)
+        self.fallback = fallback
         super().__init__("; ".join(failures))

@@ -13,6 +13,7 @@ import pytest
 
 from ranking_models.bundle import Bundle, write_bundle
 from ranking_models.schema import FeatureBatch
+from service.engines.rows import as_features
 from service.features import BundleFeatures
 from service.messages import Candidate, RankRequest, UserRef
 from tests.support.bundles import run_graph, tiny_contents
@@ -64,7 +65,7 @@ def as_request(row: Row) -> RankRequest:
 def by_the_service(bundle: Bundle) -> FeatureBatch:
     features = BundleFeatures(bundle)
     return FeatureBatch.concatenate(
-        [features.batch(features.encode(as_request(row))) for row in ROWS]
+        [as_features(features.rows(features.encode(as_request(row)))) for row in ROWS]
     )
 
 

@@ -99,3 +99,80 @@ def test_after_closing_it_takes_as_many_failures_as_before_to_open_again():
 
     assert [fail(b, at) for at in (11.0, 12.0, 13.0)] == [False, False, True]
     assert b.opened == 2
+
+
+# --- with a rate ---
+
+
+def rated(rate: float = 0.5) -> Breaker:
+    return Breaker(failures=1000, rate=rate, probe_s=1.0)
+
+
+def test_it_opens_when_that_share_of_the_last_twenty_calls_failed():
+    b = rated()
+    for at in range(9):
+        fail(b, at)
+        b.succeeded()
+    fail(b, 9.0)
+    assert b.state == "closed", "19 calls are too few to tell"
+
+    assert fail(b, 10.0)
+    assert (b.state, b.opened) == ("open", 1)
+
+
+def test_what_is_longer_ago_than_twenty_calls_is_forgotten():
+    b = rated()
+    for at in range(9):
+        fail(b, at)
+    for _ in range(11):
+        b.succeeded()
+    for at in range(9):
+        fail(b, 20.0 + at)
+        b.succeeded()
+
+    assert b.state == "closed"
+
+
+def test_a_call_that_failed_in_part_counts_by_its_part():
+    b = rated()
+    opened_by = [b.failed_in_part(0.5, at) for at in range(20)]
+
+    assert opened_by == [False] * 19 + [True]
+
+
+def test_after_closing_the_old_calls_count_no_more():
+    b = rated()
+    for at in range(20):
+        fail(b, at)
+    assert b.state == "open"
+
+    b.succeeded()
+    fail(b, 30.0)
+
+    assert b.state == "closed"
+
+
+@given(st.lists(st.sampled_from([0.0, 0.2, 1.0]), max_size=60), st.floats(0.05, 1.0))
+def test_it_is_open_only_after_twenty_calls_of_which_enough_failed(shares, rate):
+    b, last = rated(rate), []
+    for at, share in enumerate(shares):
+        if share == 1.0:
+            fail(b, at)
+        elif share:
+            b.failed_in_part(share, at)
+        else:
+            b.succeeded()
+        last = [*last, share][-20:]
+        assert b.is_open == (len(last) == 20 and sum(last) >= rate * 20)
+        if b.is_open:
+            return
+
+
+def test_without_a_rate_failures_apart_never_open_it():
+    b = breaker(failures=3)
+    for at in range(100):
+        fail(b, 2 * at)
+        fail(b, 2 * at + 1)
+        b.succeeded()
+
+    assert b.state == "closed"

@@ -1,8 +1,9 @@
-"""A TensorRT that builds nothing, and takes and answers what the real one does.
+"""A TensorRT that builds no kernels, and takes and answers what the real one does.
 
-It reads the graph with ``onnx``, keeps the rules that were seen on the real
-builder (an answer of None or False and a logged error, never an exception),
-and can be told to fail in each of the ways that the real one does.
+The builder reads the graph with ``onnx``, keeps the rules that were seen on
+the real one (an answer of None or False and a logged error, never an
+exception), and can be told to fail in each of the ways that the real one does.
+On a simulated GPU its plans run: see `fake_tensorrt_runtime`.
 """
 
 import enum
@@ -12,9 +13,12 @@ from typing import Any
 import msgspec
 import onnx
 
+from tests.support.fake_tensorrt_runtime import StoredPlan, StoredTensor, runtime_classes
 from tests.support.recorded import RecordedModule, Recording
+from tests.support.simulated_gpu import SimulatedGpu
 
 VERSIONS = ("tensorrt-11.4.json", "tensorrt-10.16.json")
+RTX = "tensorrt-rtx-1.7.json"
 
 
 class Faults(msgspec.Struct, kw_only=True):
@@ -39,19 +43,23 @@ class Told(msgspec.Struct, kw_only=True):
 
     profiles: list[dict[str, list[tuple[int, ...]]]] = []
     workspace_bytes: int = 0
+    tf32: bool = True
     optimisation_level: int = -1
     timing_cache: bytes | None = None
     """The measurements that the build started from."""
 
 
-def fake_tensorrt(file: str, faults: Faults | None = None) -> tuple[RecordedModule, Told]:
-    """The module of one version, and what it will have been told."""
+def fake_tensorrt(
+    file: str, faults: Faults | None = None, gpu: SimulatedGpu | None = None
+) -> tuple[RecordedModule, Told]:
+    """The module of one version, and what it will have been told; it runs plans on a GPU alone."""
     recording = Recording(file)
     fails, told = faults or Faults(), Told()
     data_type = recording.enum("DataType", {"FLOAT": 0, "HALF": 1, "INT32": 3, "INT64": 8})
     kinds = {1: data_type.FLOAT, 6: data_type.INT32, 7: data_type.INT64, 10: data_type.HALF}
     flag = recording.enum("NetworkDefinitionCreationFlag")
     pool = recording.enum("MemoryPoolType")
+    builder_flag = recording.enum("BuilderFlag")
     severity = _severity(recording)
 
     class ILogger:
@@ -73,7 +81,7 @@ def fake_tensorrt(file: str, faults: Faults | None = None) -> tuple[RecordedModu
 
     class INetworkDefinition:
         def __init__(self):
-            self.graph = onnx.GraphProto()
+            self.model, self.graph = b"", onnx.GraphProto()
 
         num_inputs = property(lambda self: len(self.graph.input))
         num_outputs = property(lambda self: len(self.graph.output))
@@ -99,6 +107,7 @@ def fake_tensorrt(file: str, faults: Faults | None = None) -> tuple[RecordedModu
             if fails.silent_parser:
                 return False
             try:
+                self._network.model = model
                 self._network.graph = onnx.load_from_string(model).graph
             except Exception:
                 self.num_errors = 1
@@ -144,10 +153,19 @@ def fake_tensorrt(file: str, faults: Faults | None = None) -> tuple[RecordedModu
 
     class IBuilderConfig:
         builder_optimization_level = 3
+        num_compute_capabilities = 0
         profiling_verbosity = None
 
         def __init__(self):
             self.profiles, self.pools, self.cache = [], {}, None
+            self.flags = {builder_flag.TF32}  # as the real one begins
+
+        def clear_flag(self, flag):
+            self.flags.discard(flag)
+
+        def set_compute_capability(self, compute_capability, index):
+            self.target = compute_capability
+            return True
 
         def set_memory_pool_limit(self, pool, pool_size):
             self.pools[pool] = pool_size
@@ -169,6 +187,14 @@ def fake_tensorrt(file: str, faults: Faults | None = None) -> tuple[RecordedModu
 
         def get_timing_cache(self):
             return self.cache
+
+    def stored(network, config):
+        tensors = [
+            StoredTensor(name=one.name, dtype=one.dtype.name, shape=one.shape, is_input=is_input)
+            for values, is_input in ((network.graph.input, True), (network.graph.output, False))
+            for one in map(ITensor, values)
+        ]
+        return StoredPlan(recording.version, network.model, tensors, config.profiles)
 
     class Builder:
         def __init__(self, logger):
@@ -196,23 +222,28 @@ def fake_tensorrt(file: str, faults: Faults | None = None) -> tuple[RecordedModu
                 return None
             told.profiles = config.profiles
             told.workspace_bytes = config.pools[pool.WORKSPACE]
+            told.tf32 = builder_flag.TF32 in config.flags
             told.optimisation_level = config.builder_optimization_level
-            told.timing_cache = config.cache.content
-            config.cache = ITimingCache(config.cache.content + b"measured;")
-            return IHostMemory(b"plan of " + network.graph.name.encode())
+            if config.cache is not None:
+                told.timing_cache = config.cache.content
+                config.cache = ITimingCache(config.cache.content + b"measured;")
+            return IHostMemory(msgspec.msgpack.encode(stored(network, config)))
 
         def _fails(self, error):
             if error:
                 self._logger.log(severity.ERROR, error)
             return error is not None
 
-    classes = {"Builder": Builder, "OnnxParser": OnnxParser}
+    classes: dict[str, type] = {"Builder": Builder, "OnnxParser": OnnxParser}
     values = {
         "ILogger": ILogger,
         "DataType": data_type,
         "NetworkDefinitionCreationFlag": flag,
         "MemoryPoolType": pool,
+        "BuilderFlag": builder_flag,
     }
+    if gpu is not None:
+        classes |= runtime_classes(recording, recording.version, values, severity, gpu)
     return RecordedModule(recording, classes=classes, values=values), told
 
 

@@ -3,22 +3,24 @@
 from contextlib import ExitStack
 from typing import Any
 
+from msgspec.structs import replace
+
 from service.cli import main
-from service.deployments import loading
-from service.engines.chain import EngineChain
+from service.engines.loading import EngineLoader, LoadedEngines
 from service.testing import FaultyEngine
 
-load_chain = loading.load_chain
+load = EngineLoader.load
 for_ever = ExitStack()
 
 
-def load_hanging_chain(*arguments: Any) -> EngineChain:
-    engines = [FaultyEngine(engine) for engine in load_chain(*arguments).engines]
+def load_hanging(self: EngineLoader, *arguments: Any) -> LoadedEngines:
+    loaded = load(self, *arguments)
+    engines = tuple(FaultyEngine(engine) for engine in loaded.engines)
     for engine in engines:
         for_ever.enter_context(engine.hold())
-    return EngineChain(engines, arguments[-1])
+    return replace(loaded, engines=engines)
 
 
 if __name__ == "__main__":
-    loading.load_chain = load_hanging_chain
+    EngineLoader.load = load_hanging  # type: ignore[assignment, method-assign]
     main()

@@ -10,7 +10,6 @@ from experiments.definition import Experiment
 from experiments.events import Exposure
 from experiments.source import FixedExperiments
 from ranking_models.bundle import Bundle
-from ranking_models.schema import FeatureBatch
 from service.batching.batcher import Batcher
 from service.cache import ScoreCache
 from service.clock import Clock
@@ -18,11 +17,12 @@ from service.deployments import Deployment, Deployments
 from service.deployments.deployment import score_hash
 from service.engines import Engine
 from service.engines.chain import EngineChain
+from service.engines.link import EngineLink
 from service.events.signing import SigningKeys
 from service.events.slates import SlateIds
 from service.events.tokens import ExposureTokens
 from service.feature_names import FeatureNames
-from service.features import BundleFeatures, RequestRows
+from service.features import BundleFeatures
 from service.messages import RankReply, RankRequest
 from service.ranker import Ranked, Ranker
 from service.routing import Router
@@ -30,28 +30,11 @@ from service.scoring import SlateScorer
 from service.settings import BatchPolicy, DeploymentSettings
 from service.slate import PopularityOrder
 from service.telemetry import ExportSettings, Telemetry, create_telemetry
+from tests.support.figures import page_of
 
 KEYS = SigningKeys({"test": b"k" * 32}, "test")
 TOKENS = ExposureTokens(KEYS)
 POLICY = BatchPolicy()
-
-
-class CountedFeatures:
-    """The features of a bundle, and how often a batch of them was built."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self._features = BundleFeatures(bundle)
-        self.batches = 0
-
-    def encode(self, request: RankRequest) -> RequestRows:
-        return self._features.encode(request)
-
-    def batch(self, rows: RequestRows) -> FeatureBatch:
-        self.batches += 1
-        return self._features.batch(rows)
-
-    def position(self, item_id: str) -> int:
-        return self._features.position(item_id)
 
 
 class KeptExposures:
@@ -115,14 +98,14 @@ class Kitchen:
 
     def metric(self, name: str, **labels: str) -> float | None:
         """A sample of the metrics page; None if it is not there."""
-        page = self.telemetry.metrics.render("")[0].decode()
+        page = page_of(self.telemetry)[0].decode()
         samples = (s for family in text_string_to_metric_families(page) for s in family.samples)
         return next((s.value for s in samples if s.name == name and s.labels == labels), None)
 
 
 def deployment_of(
     bundle: Bundle,
-    *engines: Engine,
+    *engines: Engine | EngineLink,
     clock: Clock,
     name: str = "ranker",
     cache: ScoreCache | None = None,
@@ -135,7 +118,7 @@ def deployment_of(
         name=name,
         settings=DeploymentSettings(model="tiny", cache="exact" if cache else "off"),
         bundle=bundle,
-        features=CountedFeatures(bundle),
+        features=BundleFeatures(bundle),
         popularity=PopularityOrder(bundle.popularity),
         score_hash=score_hash(bundle, "fp32", first),
         batcher=Batcher(chains, policy, clock) if chains else None,

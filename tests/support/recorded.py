@@ -21,6 +21,7 @@ class Recording:
         self.file = file
         recorded = json.loads((SIGNATURES / file).read_text())
         self.version: str = recorded["version"]
+        self.constants: dict[str, int] = recorded["constants"]
         self.functions: dict[str, list[list[str]]] = recorded["functions"]
         self.classes: dict[str, dict[str, Any]] = recorded["classes"]
 
@@ -82,6 +83,8 @@ class RecordedModule:
         if "members" in recording.classes.get(name, {}):
             self._values[name] = recording.enum(name)
             return self._values[name]
+        if name in recording.constants:
+            return recording.constants[name]
         raise AttributeError(f"{recording.file}: there is no {name}")
 
     def _called(
@@ -124,6 +127,9 @@ class _Recorded:
 
     def __bool__(self) -> bool:
         return bool(self._bare)
+
+    def __int__(self) -> int:
+        return int(self._bare)
 
     def __bytes__(self) -> bytes:
         return bytes(self._bare)

@@ -25,6 +25,7 @@ SETTINGS = """
 state_directory = "state"
 [server]
 port = 0
+workers = 1
 [models]
 directory = "bundles"
 [deployments.ranker]

@@ -265,7 +265,7 @@ def test_int8_means_both_of_its_graphs_and_fp32_is_always_first():
 @pytest.mark.parametrize(
     ("asked", "rows", "message"),
     [
-        (("fp8",), (), "no precision 'fp8'; there are fp32, fp16, int8-cpu"),
+        (("fp8",), (), "no precision 'fp8'; there are fp32, fp16, bf16, int8-cpu"),
         ((), ("int4",), "no 'int4' rows, only fp16 and int8"),
     ],
 )

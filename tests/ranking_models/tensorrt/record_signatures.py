@@ -5,7 +5,7 @@
 TensorRT itself is not on the package index, its Python bindings are. They are
 installed without dependencies into folders of their own under SIDE, given
 three empty libraries (nine symbols) to link against, and imported in a child
-process: every class, method, argument name and enum member is then there to
+process: every class, method, argument name, enum member and number is then there to
 be read, though nothing can be run. Without ``--write`` the recording is
 compared with the one in ``signatures/``; the exit code is 1 if they differ.
 
@@ -56,6 +56,7 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     file: str
     libraries: str = ""
     """Major version of the libraries it links against; empty: none."""
+    library_names: tuple[str, ...] = ("nvinfer", "nvinfer_plugin", "nvonnxparser")
 
     @property
     def folder(self) -> str:
@@ -86,6 +87,13 @@ RECORDED = (
         module="tensorrt_bindings",
         file="tensorrt-10.16.json",
         libraries="10",
+    ),
+    Recorded(
+        requirements=("tensorrt-rtx-cu13-bindings==1.7.1.116",),
+        module="tensorrt_rtx_bindings",
+        file="tensorrt-rtx-1.7.json",
+        libraries="1",
+        library_names=("tensorrt_rtx", "tensorrt_onnxparser_rtx"),
     ),
     CUDA,
 )
@@ -121,7 +129,7 @@ def record(package: Recorded, side: Path) -> str:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         command = [*pip, "--no-deps", "--target", str(folder), *package.requirements]
         subprocess.run(command, check=True)
-    libraries = _empty_libraries(folder, package.libraries) if package.libraries else folder
+    libraries = _empty_libraries(folder, package) if package.libraries else folder
     paths = {"PYTHONPATH": str(folder), "LD_LIBRARY_PATH": str(libraries)}
     read = "from record_signatures import offered; offered(*__import__('sys').argv[1:])"
     paths["PYTHONPATH"] += os.pathsep + str(Path(__file__).parent)
@@ -144,13 +152,13 @@ def offered(module: str) -> None:
     sys.stdout.write("\n")
 
 
-def _empty_libraries(folder: Path, major: str) -> Path:
+def _empty_libraries(folder: Path, package: Recorded) -> Path:
     libraries = folder / "libraries"
     libraries.mkdir(exist_ok=True)
     source = libraries / "empty.c"
     source.write_text("".join(f"void *{name}(void) {{ return 0; }}\n" for name in SYMBOLS))
-    for name in ("nvinfer", "nvinfer_plugin", "nvonnxparser"):
-        file = f"lib{name}.so.{major}"
+    for name in package.library_names:
+        file = f"lib{name}.so.{package.libraries}"
         flags = ["-shared", "-fPIC", f"-Wl,-soname,{file}", "-o", str(libraries / file)]
         subprocess.run(["gcc", *flags, str(source)], check=True)
     return libraries
@@ -159,16 +167,20 @@ def _empty_libraries(folder: Path, major: str) -> Path:
 def _signatures(module: ModuleType) -> Signatures:
     classes: Signatures = {}
     functions: Signatures = {}
+    constants: dict[str, int] = {}
     for name in sorted(vars(module)):
         value = getattr(module, name)
         if name.startswith("_") or isinstance(value, ModuleType):
             continue
         if isinstance(value, type):
             classes[name] = _class(value)
+        elif isinstance(value, int):
+            constants[name] = value
         elif callable(value):
             functions[name] = list(_overloads(name, value))
     return {
         "version": getattr(module, "__version__", ""),
+        "constants": constants,
         "functions": functions,
         "classes": classes,
     }

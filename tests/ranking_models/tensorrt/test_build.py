@@ -32,7 +32,7 @@ def test_a_plan_is_built_with_a_profile_per_bucket(version):
 
     built = build(trt)
 
-    assert built.plan == b"plan of ranker"
+    assert b"ranker" in built.plan
     assert told.profiles == [
         {"dense": [(1, 13), (64, 13), (64, 13)], "ids": [(1, 2), (64, 2), (64, 2)]},
         {"dense": [(65, 13), (256, 13), (256, 13)], "ids": [(65, 2), (256, 2), (256, 2)]},
@@ -46,6 +46,15 @@ def test_the_options_reach_the_builder(version):
     build(trt, options=BuildOptions(workspace_bytes=1 << 25, optimisation_level=5))
 
     assert (told.workspace_bytes, told.optimisation_level) == (1 << 25, 5)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_single_precision_is_not_rounded_to_ten_bits(version):
+    trt, told = fake_tensorrt(version)
+
+    build(trt)
+
+    assert not told.tf32
 
 
 @both_versions

@@ -2,14 +2,24 @@
 
 import pytest
 
+from ranking_models.tensorrt.targets import is_rtx
 from tests.support.fake_cuda import T4, fake_cuda
-from tests.support.fake_tensorrt import VERSIONS, fake_tensorrt
+from tests.support.fake_tensorrt import RTX, VERSIONS, fake_tensorrt
 
 ELEVEN, TEN = VERSIONS
 
 
 def test_the_recordings_are_of_the_versions_that_podium_builds_with():
     assert [fake_tensorrt(file)[0].__version__ for file in VERSIONS] == ["11.4.0.106", "10.16.1.11"]
+
+
+def test_tensorrt_rtx_is_told_apart_by_what_it_alone_has():
+    rtx, eleven = fake_tensorrt(RTX)[0], fake_tensorrt(ELEVEN)[0]
+
+    assert (is_rtx(rtx), is_rtx(eleven)) == (True, False)
+    assert "WHOLE_GRAPH_CAPTURE" in rtx.CudaGraphStrategy.__members__
+    with pytest.raises(AttributeError, match="there is no CudaGraphStrategy"):
+        _ = eleven.CudaGraphStrategy
 
 
 def test_what_version_11_dropped_is_not_there():
@@ -43,6 +53,7 @@ def test_cuda_has_only_what_it_has():
 
     with pytest.raises(TypeError, match="cudaSetDevice takes"):
         cuda.cudaSetDevice(index=0)
+    assert (cuda.cudaStreamNonBlocking, cuda.cudaEventDisableTiming) == (1, 2)
     with pytest.raises(AttributeError, match="there is no cudaGetDevices"):
         _ = cuda.cudaGetDevices
     with pytest.raises(AttributeError, match="cudaDeviceProp has no compute"):

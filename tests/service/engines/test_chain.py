@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from service.engines import valid_scores
+from service.engines import are_valid, valid_scores
 from service.engines.chain import EngineChain
 from service.engines.state import total
 from service.errors import EngineFailed
@@ -181,10 +183,33 @@ def test_instances_of_one_chain_are_added_up():
     assert spare.calls == 0
 
 
-def test_a_chain_takes_no_more_rows_than_its_smallest_engine():
-    chain = chain_of(FakeEngine(max_batch_rows=500), FakeEngine(max_batch_rows=100))
+def test_an_engine_is_as_its_worst_instance_is():
+    well, other = chain_of(FakeEngine("first")), chain_of(failing("first"))
+    for _ in range(3):
+        with pytest.raises(EngineFailed):
+            other.score(BATCH)
 
-    assert chain.max_batch_rows == 100
+    (first,) = total(chain.states() for chain in (well, other))
+
+    assert (first.status, first.opened) == ("open", 1)
+    assert first.problem == "first: a fault that was ordered"
+
+
+def test_batches_fit_the_engine_that_serves_now_and_the_others_get_cuts():
+    large, small = (
+        FaultyEngine(FakeEngine("large", max_batch_rows=500)),
+        FakeEngine("small", max_batch_rows=100, best_batch_rows=64),
+    )
+    chain = chain_of(large, small)
+    assert (chain.max_batch_rows, chain.best_batch_rows) == (500, 500)
+    large.fail(3)
+
+    for _ in range(3):
+        chain.score(random_batch(250))
+
+    assert small.calls == [100, 100, 50] * 3
+    assert chain.states()[0].status == "open"
+    assert (chain.max_batch_rows, chain.best_batch_rows) == (100, 64)
 
 
 def test_a_chain_needs_an_engine():
@@ -196,3 +221,25 @@ def test_probabilities_include_both_ends():
     scores = np.array([0.0, 1.0, 0.5, -1e-9, 1.0000001, np.nan, np.inf], np.float32)
 
     assert valid_scores(scores).tolist() == [True, True, True, False, False, False, False]
+
+
+SCORES = st.lists(st.floats(width=32) | st.floats(0, 1, width=32), min_size=1, max_size=9)
+
+
+@given(SCORES)
+def test_whether_all_are_probabilities_shows_at_a_glance(given):
+    scores = np.array(given, np.float32)
+
+    assert are_valid(scores) <= valid_scores(scores).all()
+    assert are_valid(scores) or not valid_scores(scores).all() or np.signbit(scores).any()
+
+
+def test_a_negative_zero_is_a_probability():
+    class Zero(FakeEngine):
+        def score(self, batch):
+            return np.full(batch.rows, -0.0, np.float32)
+
+    batch = chain_of(Zero()).score(random_batch(3))
+
+    assert (batch.scores == 0).all()
+    assert batch.calls[0].error_type is None

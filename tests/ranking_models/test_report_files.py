@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ranking_models.errors import InputError
-from ranking_models.evaluation.files import check_writable, write_whole
+from ranking_models.report_files import check_writable, write_whole
 
 
 def test_a_file_is_replaced_and_nothing_stays_beside_it(tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""How many rows a call should have: measured for each model, on the machine that serves it.
+
+A small batch pays the call's fixed cost too often; a large one leaves the
+core's cache, and each of its rows takes longer. Where the best lies between
+the two depends on the model and on the machine. It is measured once, when an
+engine is loaded.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ranking_models.bundle import Bundle
+from ranking_models.schema import Encoder
+from service.engines import Engine
+from service.engines.rows import CandidateEngine, CandidateRows, CandidateTables, Rows, as_features
+
+Timer = Callable[[], float]
+Sample = Callable[[int], Rows]
+
+SIZES = (50, 100, 200, 300, 400, 600, 800, 1200, 1600)
+ROUNDS = 15
+BUDGET_S = 0.5
+NEARLY = 0.97
+"""Of the best rate: a smaller batch that comes so near is better, for it makes nobody wait."""
+UNMEASURED_ROWS = 400
+"""What is taken for the best where nothing is measured: on a CPU most models are near theirs."""
+ROWS_PER_REQUEST = 100
+
+
+def timer_for(threads: int) -> Timer:
+    """What measures an engine with so many threads.
+
+    The thread's own time leaves out the work of others on the same core, such
+    as workers that load at the same moment; but not all threads are this one.
+    """
+    return time.thread_time if threads == 1 else time.perf_counter
+
+
+def best_batch_rows(
+    engine: Engine,
+    sample: Sample,
+    *,
+    timer: Timer,
+    budget_s: float = BUDGET_S,
+    sizes: Sequence[int] = SIZES,
+) -> int:
+    """The smallest batch at which the engine scores nearly the most rows a second.
+
+    Every size is measured several times and its fastest call counts: whatever
+    disturbs a call makes it slower, never faster.
+
+    Args:
+        engine: Loaded and warm.
+        sample: Makes so many rows, others at every call.
+        timer: Seconds; only differences are used.
+        budget_s: Calls that would take longer than this together are left
+            out, the largest first; the smallest size is always measured.
+        sizes: Rows of a call, in rising order.
+    """
+    most = engine.info.max_batch_rows
+    sizes = [size for size in sizes if size <= most] or [most]
+    score = engine.score_candidates if isinstance(engine, CandidateEngine) else None
+    fastest: dict[int, float] = {}
+    spent = 0.0
+    for _ in range(ROUNDS):
+        for size in sizes:
+            if fastest and spent + _expected(size, fastest) > budget_s:
+                break
+            rows = sample(size)
+            started = timer()
+            if score is not None and isinstance(rows, CandidateRows):
+                score(rows)
+            else:
+                engine.score(as_features(rows))
+            took = timer() - started
+            spent += took
+            fastest[size] = min(took, fastest.get(size, took))
+    return _nearly_best(fastest)
+
+
+def sample_of(bundle: Bundle, *, seed: int = 0) -> Callable[[int], CandidateRows]:
+    """Rows as requests bring them: users and items at random, no context."""
+    tables = CandidateTables.of(bundle)
+    random = np.random.default_rng(seed)
+    nobody = Encoder(bundle.schema.of("user")).encode_rows([{}])
+    context = Encoder(bundle.schema.of("context")).encode_rows([{}])
+
+    def sample(rows: int) -> CandidateRows:
+        requests = -(-rows // ROWS_PER_REQUEST)
+        known = bundle.users.rows
+        users = bundle.users if known else nobody
+        return CandidateRows(
+            tables=tables,
+            users=users.take(random.integers(users.rows, size=requests)),
+            contexts=context.take(np.zeros(requests, np.intp)),
+            request_of_row=(np.arange(rows) // ROWS_PER_REQUEST).astype(np.int32),
+            items=random.integers(bundle.items.rows, size=rows).astype(np.int32),
+        )
+
+    return sample
+
+
+def _expected(size: int, fastest: dict[int, float]) -> float:
+    """Seconds of a call; of a size without one, by the largest size below it."""
+    if size in fastest:
+        return fastest[size]
+    below = max(fastest)
+    return fastest[below] * size / below
+
+
+def _nearly_best(fastest: dict[int, float]) -> int:
+    rates = {size: size / max(took, 1e-9) for size, took in fastest.items()}
+    best = max(rates.values())
+    return min(size for size, rate in rates.items() if rate >= NEARLY * best)
