@@ -1,55 +1,89 @@
 """A caller that waits for its scores."""
 
-import asyncio
-import math
+from collections.abc import Callable
 
-from ranking_models.schema import FeatureBatch
-from service.batching.lanes import Part, ScoreJob
+from msgspec import Struct
+
+from ranking_models.schema import Float32
+from service.batching.batch import Batch
+from service.batching.jobs import Part, ScoreJob
 from service.batching.records import ScoredRows
+from service.engines import EngineInfo
+from service.engines.rows import Rows
 from service.engines.scored import Scored
-from service.messages import BatchReport
 from service.telemetry import RequestTrace
 
+Then = Callable[[ScoredRows | Exception], None]
+"""Told once, on the event loop's thread, how a job ended; not if it was cancelled."""
 
-class Pending:
-    """The rows, the future, and the parts that are scored already.
 
-    The future may be done without us: a cancelled task cancels it at once,
-    and takes the job out of the queue only when it runs again.
-    """
+class Executed(Struct, frozen=True):
+    """A batch that has been scored."""
 
-    def __init__(self, job: ScoreJob, rows: FeatureBatch, request: RequestTrace | None) -> None:
-        self.request = request
-        self.answer: asyncio.Future[ScoredRows] = asyncio.get_running_loop().create_future()
-        self._job, self._rows = job, rows
-        self._scored: dict[int, Scored] = {}  # by the first row of the part
-        self._started_at = math.inf
+    batch: Batch
+    started_at: float
+    ended_at: float
+    duplicate_rows: int
 
-    def rows_of(self, part: Part) -> FeatureBatch:
-        if part.rows == self._job.rows:
-            return self._rows
-        return self._rows.take(slice(part.start, part.stop))
 
-    def add(self, part: Part, scored: Scored, started_at: float) -> None:
-        self._scored[part.start] = scored
-        self._started_at = min(self._started_at, started_at)
+class Pending(Struct, eq=False):
+    """A job that has not ended: its rows, and the parts of it that are scored."""
 
-    def joined(self, report: BatchReport, ended_at: float) -> ScoredRows:
-        """The answer: every part is there, and the last one came from the batch of the report."""
-        scored = Scored.joined([self._scored[start] for start in sorted(self._scored)])
-        return ScoredRows(
-            scores=scored.scores,
-            engine=scored.engine,
-            fallback=scored.fallback,
-            queue_s=self._started_at - self._job.arrived_at,
-            engine_s=ended_at - self._started_at,
-            batch=report,
+    job: ScoreJob
+    rows: Rows
+    request: RequestTrace | None
+    then: Then
+    give_up: Callable[[ScoreJob], None]
+    """Forgets the job, if it is still there."""
+    answer: ScoredRows | None = None
+    """When every row is scored."""
+    parts: dict[int, Scored] | None = None
+    """Those that are scored of a job that was cut, by their first rows."""
+    started_at: float = 0.0
+    """When the first of those went to an engine."""
+
+    def cancel(self) -> None:
+        """Take the rows out again, if they are still there; nobody else notices."""
+        self.give_up(self.job)
+
+    def rows_of(self, part: Part) -> Rows:
+        if part.is_whole:
+            return self.rows
+        return self.rows.take(slice(part.start, part.stop))
+
+    def add(self, part: Part, scored: Scored, executed: Executed) -> None:
+        """Keep the scores of a part."""
+        if part.is_whole:
+            at = executed.started_at
+            self.complete(scored.scores, scored.engine, scored.fallback, executed, at)
+            return
+        if self.parts is None:
+            self.parts, self.started_at = {}, executed.started_at
+        parts = self.parts
+        parts[part.start] = scored
+        self.started_at = min(self.started_at, executed.started_at)
+        if sum([len(scored.scores) for scored in parts.values()]) == self.job.rows:
+            whole = Scored.joined([parts[start] for start in sorted(parts)])
+            self.complete(whole.scores, whole.engine, whole.fallback, executed, self.started_at)
+
+    def complete(
+        self,
+        scores: Float32,
+        engine: EngineInfo,
+        fallback: bool,
+        last: Executed,
+        started_at: float,
+    ) -> None:
+        """Keep the scores of all rows: the last came with one batch, the first went to an engine
+        at some time."""
+        job = self.job
+        self.answer = ScoredRows(
+            scores=scores,
+            engine=engine,
+            fallback=fallback,
+            queue_s=started_at - job.arrived_at,
+            engine_s=last.ended_at - started_at,
+            job=job,
+            last_batch=last.batch,
+            duplicate_rows=last.duplicate_rows,
         )
-
-    def succeed(self, scored: ScoredRows) -> None:
-        if not self.answer.done():
-            self.answer.set_result(scored)
-
-    def fail(self, error: Exception) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from ranking_models.schema import Float32
-from service.batching.queue import Batch
+from service.batching.batch import Batch
+from service.batching.jobs import ScoreJob
 from service.engines import EngineInfo
 from service.errors import DeadlineExpired
 from service.messages import BatchReport
-from service.telemetry import BatchMember, BatchRecord, EngineCall, RequestTrace
+from service.telemetry import BatchMember, BatchRecord, EngineCall, FallbackReason, RequestTrace
 
 
 class ScoredRows(Struct, frozen=True, kw_only=True):
@@ -24,8 +25,16 @@ class ScoredRows(Struct, frozen=True, kw_only=True):
     """From arrival until its first rows went to an engine."""
     engine_s: float
     """From then until its last rows were scored."""
-    batch: BatchReport
+    job: ScoreJob
+    last_batch: Batch
     """The batch with its last rows."""
+    duplicate_rows: int
+    """Rows of that batch that were not scored, as equal ones were."""
+
+    @property
+    def batch(self) -> BatchReport:
+        """Why that batch left when it did, as this caller is told; made when asked for."""
+        return report_of(self.last_batch, self.job, self.duplicate_rows)
 
 
 class ScoredTooLate(DeadlineExpired):
@@ -36,14 +45,23 @@ class ScoredTooLate(DeadlineExpired):
         super().__init__("the deadline passed while the rows were scored")
 
 
-def report_of(batch: Batch) -> BatchReport:
-    """Why the batch left when it did, as callers are told."""
+def report_of(batch: Batch, job: ScoreJob, duplicate_rows: int) -> BatchReport:
+    """Why a batch left when it did, and what the wait of one of its jobs was for."""
+    took, company_wait_s = batch.batch_time, batch.company_wait_s(job)
     return BatchReport(
         rows=batch.rows,
         jobs=len(batch.parts),
         reason=batch.reason,
         waiting_rows=batch.waiting_rows,
         oldest_wait_ms=batch.oldest_wait_s * 1000,
+        executing=batch.executing,
+        duplicate_rows=duplicate_rows,
+        engine_wait_ms=(batch.left_at - job.arrived_at - company_wait_s) * 1000,
+        company_wait_ms=company_wait_s * 1000,
+        arrival_rows_per_s=batch.arrival_rows_per_s,
+        batch_fixed_ms=None if took is None else took.fixed_s * 1000,
+        batch_row_us=None if took is None else took.row_s * 1e6,
+        serial_share=None if took is None else took.serial_share,
     )
 
 
@@ -52,16 +70,27 @@ def record_of(
     requests: Sequence[RequestTrace | None],
     engine: EngineInfo,
     calls: Sequence[EngineCall],
+    *,
+    fallback: FallbackReason | None,
     finished_at: float,
+    duplicate_rows: int,
 ) -> BatchRecord:
     """What telemetry is told of an executed batch; `requests` are those of its jobs, in order."""
+    took = batch.batch_time
     return BatchRecord(
         model=engine.model,
         precision=engine.precision,
         reason=batch.reason,
         waiting_rows=batch.waiting_rows,
+        oldest_wait_s=batch.oldest_wait_s,
+        executing=batch.executing,
+        duplicate_rows=duplicate_rows,
+        arrival_rows_per_s=batch.arrival_rows_per_s,
+        fixed_s=None if took is None else took.fixed_s,
+        row_s=None if took is None else took.row_s,
         taken_at=batch.left_at,
         finished_at=finished_at,
+        fallback=fallback,
         members=[
             BatchMember(
                 rows=part.rows,

@@ -3,7 +3,8 @@
 import pytest
 
 from service.batching.admission import DrainRate
-from service.batching.lanes import Lanes, ScoreJob
+from service.batching.jobs import ScoreJob
+from service.batching.lanes import Lanes
 from service.batching.queue import BatchQueue
 from service.errors import DeadlineUnreachable, QueueFull
 from service.settings import BatchPolicy
@@ -41,11 +42,12 @@ def test_a_job_that_would_be_late_is_refused_at_the_door():
     for _ in range(4):
         queue.offer(job(100, left=10.0))
 
-    queue.offer(job(100, left=0.51))  # 400 rows ahead and 100 of its own take 0.5 s
+    # 400 rows ahead take 0.4 s, or a tenth more, and 100 of its own 0.1 s.
+    queue.offer(job(100, left=0.55))
     with pytest.raises(DeadlineUnreachable) as refusal:
-        queue.offer(job(100, left=0.4))  # 600 rows take 0.6 s
+        queue.offer(job(100, left=0.4))
 
-    assert refusal.value.predicted_ms == pytest.approx(600)
+    assert refusal.value.predicted_ms == pytest.approx(550 + 100)
     assert refusal.value.left_ms == pytest.approx(400)
     assert queue.waiting_rows == 500, "a refused job leaves nothing behind"
 
@@ -75,7 +77,8 @@ def test_retry_after_of_a_full_queue_is_when_enough_has_left():
         queue.offer(job(50))
 
     assert (refusal.value.waiting_rows, refusal.value.limit_rows) == (1000, 1000)
-    assert refusal.value.retry_after_s == pytest.approx(0.05)
+    # 50 rows take 0.05 s, and a little more as others keep coming.
+    assert 0.05 < refusal.value.retry_after_s < 0.1
 
 
 def test_a_full_queue_refuses_even_before_the_rate_is_known():
@@ -125,10 +128,10 @@ def test_a_batch_under_way_counts_until_it_should_be_done():
     assert queue.take(0.0).batch is not None  # done at 0.1
 
     with pytest.raises(DeadlineUnreachable) as refusal:
-        queue.offer(job(100, at=0.04, left=0.15))
-    assert refusal.value.predicted_ms == pytest.approx(160)  # 60 of the other, 100 of its own
+        queue.offer(job(100, at=0.04, left=0.16))
+    assert refusal.value.predicted_ms == pytest.approx(66 + 100)  # the rest of the other, its own
 
-    queue.offer(job(100, at=0.06, left=0.15))
+    queue.offer(job(100, at=0.06, left=0.16))
 
 
 def test_two_instances_drain_twice_as_fast_but_score_no_batch_faster():
@@ -143,7 +146,37 @@ def test_two_instances_drain_twice_as_fast_but_score_no_batch_faster():
     with pytest.raises(DeadlineUnreachable) as refusal:
         queue.offer(job(100, left=0.25))
 
-    assert refusal.value.predicted_ms == pytest.approx(200 + 100)
+    assert refusal.value.predicted_ms == pytest.approx(220 + 100)
+
+
+def test_those_who_are_refused_one_after_the_other_are_not_all_told_to_come_at_once():
+    queue = queue_that_scores(rows_per_s=1000)
+    for _ in range(5):
+        queue.offer(job(100))
+
+    told = []
+    for _ in range(20):
+        with pytest.raises(DeadlineUnreachable) as refusal:
+            queue.offer(job(100, left=0.4))
+        told.append(refusal.value.retry_after_s)
+
+    assert told == sorted(told)
+    assert told[-1] - told[0] > 1.9, "20 x 100 rows take 2 s"
+    assert told[-1] <= 30.0
+
+
+def test_a_batch_is_not_done_before_the_rows_behind_a_job_are_scored_too():
+    """Under overload a batch is full whoever is first in it."""
+    queue = queue_that_scores(rows_per_s=1000)
+    for n in range(200):  # 1,000 rows a second come, in small jobs
+        queue.offer(job(1, at=n * 0.001))
+        if n == 100:
+            assert queue.take(0.1).batch.rows == 100
+
+    with pytest.raises(DeadlineUnreachable) as refusal:
+        queue.offer(job(1, at=0.2, left=0.15))
+
+    assert refusal.value.predicted_ms > 190
 
 
 def test_a_failed_batch_says_nothing_about_speed():

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from service.batching.batcher import Batcher
+from service.batching.outlook import FIRST_BATCHES
 from service.engines.chain import EngineChain
 from service.errors import DeadlineExpired, EngineFailed
-from service.settings import BatchPolicy
+from service.settings import BatchPolicy, EngineSettings
 from service.testing import FakeEngine, FaultyEngine
 from tests.support.batches import random_batch
 
@@ -85,21 +86,21 @@ async def test_what_arrives_while_the_engine_is_busy_forms_the_next_batch(start,
         np.testing.assert_array_equal(one.scores, expected)
 
 
-async def test_a_second_instance_waits_for_company_and_no_longer_than_the_delay(start, clock):
+async def test_a_second_instance_scores_beside_the_first_until_it_is_known_to_gain_nothing(
+    start, clock
+):
     first, second = FaultyEngine(FakeEngine()), FaultyEngine(FakeEngine())
     batcher = start(first, second, policy=TWO)
     with second.hold(), first.hold():
         alone = asked(batcher, 1, clock)
         await asyncio.to_thread(lambda: first.entered.wait(0.01) or second.entered.wait(10))
-        waiting = asked(batcher, 2, clock)
-        await settle()
-        assert batcher.waiting_rows == 2
-        clock.advance(0.005)
+        other = asked(batcher, 2, clock)
         await settle()
         assert batcher.waiting_rows == 0
 
     assert (await alone).batch.reason == "idle"
-    assert (await waiting).batch.reason == "delay"
+    assert (await other).batch.reason == "no_gain"
+    assert (await other).batch.executing == 1
 
 
 async def test_the_parts_of_a_large_request_run_on_all_instances_and_are_joined(start, clock):
@@ -181,6 +182,23 @@ async def test_stopping_waits_even_for_a_batch_that_nobody_waits_for_any_more(st
         assert not stopping.done(), "the engine is still busy"
 
     await stopping
+
+
+async def test_a_batch_that_failed_teaches_nothing_whether_somebody_waits_for_it_or_not(clock):
+    engine = FaultyEngine(FakeEngine())
+    patient = EngineSettings(breaker_failures=100, breaker_rate=1.0)
+    batcher = Batcher([EngineChain([engine], clock, patient)], ONE, clock)
+    engine.fail(FIRST_BATCHES)
+    for _ in range(FIRST_BATCHES):
+        with engine.hold():
+            gone = asked(batcher, 1, clock)
+            await entered(engine)
+            clock.advance(0.1)
+            gone.cancel()
+            await settle()
+
+    assert (await asked(batcher, 2, clock)).batch.batch_fixed_ms is None
+    await batcher.stop()
 
 
 async def test_a_failed_engine_fails_its_batch_and_scores_the_next(start, clock):

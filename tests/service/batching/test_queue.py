@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.batching.lanes import Part, ScoreJob
+from service.batching.jobs import Part, ScoreJob
 from service.batching.queue import BatchQueue
 from service.settings import BatchPolicy
 
@@ -98,15 +98,17 @@ def test_a_batch_that_cannot_grow_leaves_as_soon_as_an_engine_is_free():
     assert (batch.rows, batch.waiting_rows) == (10, 15)
 
 
-def test_while_another_batch_runs_a_free_instance_waits_for_company():
+def test_while_another_batch_runs_a_free_instance_scores_beside_it():
+    """Before the queue has learnt that this gains nothing."""
     queue = BatchQueue(TWO)
     offered(queue, job(at=10.0))
     assert queue.take(now=10.0).batch.reason == "idle"
     (second,) = offered(queue, job(at=10.001))
 
-    assert queue.take(now=10.001).batch is None
-    assert queue.wake_at() == 10.001 + 0.005
-    assert jobs_of(queue.take(now=10.001 + 0.005)) == (second,)
+    batch = queue.take(now=10.001).batch
+
+    assert batch.jobs == (second,)
+    assert (batch.reason, batch.executing) == ("no_gain", 1)
 
 
 def test_the_delay_counts_from_arrival_even_if_no_engine_was_free():
@@ -122,13 +124,13 @@ def test_the_delay_counts_from_arrival_even_if_no_engine_was_free():
 
 def test_a_batch_says_why_it_left_and_what_the_queue_looked_like():
     queue = BatchQueue(ADAPTIVE)
-    offered(queue, job(rows=6, at=10.0), job(rows=6, at=10.002))
+    offered(queue, job(rows=8, at=10.0), job(rows=6, at=10.002))
 
     batch = queue.take(now=10.003).batch
 
     assert batch.reason == "full"
-    assert batch.waiting_rows == 12
-    assert batch.rows == 6
+    assert batch.waiting_rows == 14
+    assert batch.rows == 8
     assert batch.oldest_wait_s == pytest.approx(0.003)
 
 
@@ -143,11 +145,24 @@ def test_jobs_leave_in_the_order_of_arrival():
     assert drained(queue) == [(a, b), (c, d)]
 
 
-def test_a_job_of_the_size_of_a_batch_is_not_cut():
+def test_a_job_waits_whole_for_the_next_batch_if_little_of_this_one_stays_empty():
     queue = BatchQueue(ADAPTIVE)
-    small, large = offered(queue, job(1), job(10))
+    first, second = offered(queue, job(8), job(10))
 
-    assert drained(queue) == [(small,), (large,)]
+    assert drained(queue) == [(first,), (second,)]
+
+
+def test_a_job_is_cut_if_much_of_a_batch_would_stay_empty_else():
+    """It is complete with the same batch as if it had waited whole."""
+    queue = BatchQueue(ADAPTIVE)
+    small, large = offered(queue, job(4), job(10))
+
+    batch = queue.take(10.0).batch
+    assert batch.parts == (Part(small, 0, 4), Part(large, 0, 6))
+    assert queue.finished(batch, 10.0) == (small,)
+    rest = queue.take(10.0).batch
+    assert rest.parts == (Part(large, 6, 10),)
+    assert queue.finished(rest, 10.0) == (large,)
 
 
 def test_a_job_larger_than_a_batch_is_cut_and_its_rows_stay_in_order():
@@ -266,4 +281,4 @@ def test_jobs_that_ended_early_do_not_pile_up_until_their_deadline():
 
 def test_a_job_without_rows_is_a_mistake():
     with pytest.raises(ValueError, match="at least one row"):
-        job(rows=0)
+        BatchQueue(BatchPolicy()).offer(job(rows=0))
