@@ -5,8 +5,9 @@ share batches; those of one bundle share its tables.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
+from itertools import takewhile
 
 from msgspec import Struct
 
@@ -17,16 +18,19 @@ from service.batching.batcher import Batcher
 from service.cache import ScoreCache, SlateKey, slate_key
 from service.engines import EngineInfo
 from service.engines.chain import EngineChain
+from service.engines.link import IN_USE
+from service.engines.loaded_chains import LoadedChains
+from service.engines.loading import LoadedEngines
 from service.engines.state import EngineState, total
 from service.features import FeatureSource, RequestRows
-from service.messages import DeploymentReport, EngineReport, GateReport, ModelRef, ModelsReply
+from service.messages import DeploymentReport, EngineReport, GateReport, ModelRef
 from service.settings import DeploymentSettings
 from service.slate import PopularityOrder
 
 POPULARITY = "popularity"
 
 
-class Deployment(Struct, frozen=True, kw_only=True):
+class Deployment(Struct, frozen=True, kw_only=True, weakref=True):
     """One way of serving: a model in a precision, its engines, and a cache."""
 
     name: str
@@ -40,6 +44,8 @@ class Deployment(Struct, frozen=True, kw_only=True):
     """None: this deployment ranks by popularity."""
     chains: tuple[EngineChain, ...] = ()
     """One per instance of the batcher."""
+    loaded: LoadedChains | None = None
+    """Who loaded the chains and closes them; None where somebody else does."""
     cache: ScoreCache | None = None
     """None: every request is computed."""
 
@@ -49,11 +55,16 @@ class Deployment(Struct, frozen=True, kw_only=True):
         return total(chain.states() for chain in self.chains)
 
     @property
+    def serving(self) -> EngineInfo | None:
+        """The engine that calls go to now; None: none is well, or popularity ranks."""
+        return next((s.engine for s in self.engines if s.status in IN_USE), None)
+
+    @property
     def model(self) -> ModelRef:
         """What serves when nothing fails."""
         if not self.chains:
             return self.popularity_model
-        return self.served_by(self.chains[0].engines[0].info)
+        return self.served_by(self.chains[0].first)
 
     @property
     def popularity_model(self) -> ModelRef:
@@ -111,10 +122,16 @@ def score_hash(bundle: Bundle, precision: str, engine: str) -> str:
 
 
 class Deployments(Mapping[str, Deployment]):
-    """All deployments of the settings, by name. Started and stopped as one."""
+    """All deployments of the settings, by name. For one event loop.
 
-    def __init__(self, deployments: Sequence[Deployment]) -> None:
-        self._by_name = {deployment.name: deployment for deployment in deployments}
+    Under a name another deployment may serve from one moment to the next, when
+    a model's default version moves. So a request looks its deployment up once
+    and keeps it to its end.
+    """
+
+    def __init__(self, deployments: Iterable[Deployment]) -> None:
+        self._serve({deployment.name: deployment for deployment in deployments})
+        self._followers: list[Callable[[], None]] = []
 
     def __getitem__(self, name: str) -> Deployment:
         return self._by_name[name]
@@ -125,30 +142,42 @@ class Deployments(Mapping[str, Deployment]):
     def __len__(self) -> int:
         return len(self._by_name)
 
-    @property
-    def batchers(self) -> tuple[Batcher, ...]:
+    def replace(self, others: Iterable[Deployment]) -> None:
+        """Let these serve in place of those of the same names, from the next request on."""
+        self._serve({**self._by_name, **{other.name: other for other in others}})
+        for follow in self._followers:
+            follow()
+
+    def on_change(self, follow: Callable[[], None]) -> None:
+        """Have this called whenever deployments were replaced."""
+        self._followers.append(follow)
+
+    def _serve(self, by_name: dict[str, Deployment]) -> None:
+        # Worked out here, as every request asks.
+        self._by_name = by_name
+        served = by_name.values()
+        found = {id(d.batcher): d.batcher for d in served if d.batcher is not None}
+        self.batchers = tuple(found.values())
         """Each batcher once, however many deployments share it."""
-        found = {id(d.batcher): d.batcher for d in self.values() if d.batcher is not None}
-        return tuple(found.values())
+        self.wait_for_engines_only = all(d.batcher is not None and d.cache is None for d in served)
+        """No deployment asks a cache or ranks by popularity."""
 
     @property
     def bundles(self) -> tuple[Bundle, ...]:
         """Each bundle once."""
         return tuple({d.bundle.path: d.bundle for d in self.values()}.values())
 
-    def describe(self, surfaces: Mapping[str, str]) -> ModelsReply:
+    def reports(self, surfaces: Mapping[str, str]) -> tuple[DeploymentReport, ...]:
         """Every deployment with its figures.
 
         Args:
             surfaces: Surface to deployment, from the settings.
         """
-        return ModelsReply(
-            deployments=tuple(_describe(deployment, surfaces) for deployment in self.values())
-        )
+        return tuple(_report(deployment, surfaces) for deployment in self.values())
 
     def summary(self) -> str:
         """The deployments in a few words, for the start page."""
-        return ", ".join(f"{name} ({_named(d.model)})" for name, d in sorted(self.items()))
+        return ", ".join(f"{name} ({_in_words(d)})" for name, d in sorted(self.items()))
 
     def example_request(self, base_url: str) -> str:
         """A curl line that works as printed: a known user and items that are popular."""
@@ -161,16 +190,28 @@ class Deployments(Mapping[str, Deployment]):
         return f"curl -s {base_url}/v1/rank -H 'Content-Type: application/json' -d '{text}'"
 
     async def stop(self) -> None:
-        """Score what is queued, then refuse."""
+        """Score what is queued, then refuse, and close the engines."""
         for batcher in self.batchers:
             await batcher.stop()
+        for loaded in {id(d.loaded): d.loaded for d in self.values()}.values():
+            if loaded is not None:
+                loaded.close()
 
 
-def _named(model: ModelRef) -> str:
-    return f"{model.name}@{model.version} {model.precision} on {model.engine}"
+def _in_words(deployment: Deployment) -> str:
+    """What serves now, and the engines before it that do not."""
+    serving = deployment.serving
+    model = deployment.model if serving is None else deployment.served_by(serving)
+    passed_by = takewhile(lambda state: state.status not in IN_USE, deployment.engines)
+    absent = "".join(f"; {_called(state.engine)} is {state.status}" for state in passed_by)
+    return f"{model.name}@{model.version} {model.precision} on {model.engine}{absent}"
 
 
-def _describe(deployment: Deployment, surfaces: Mapping[str, str]) -> DeploymentReport:
+def _called(engine: EngineInfo) -> str:
+    return f"the shared {engine.name}" if engine.shared else engine.name
+
+
+def _report(deployment: Deployment, surfaces: Mapping[str, str]) -> DeploymentReport:
     bundle, batcher = deployment.bundle, deployment.batcher
     manifest = bundle.manifest
     serving = manifest.precisions.get(deployment.model.precision)  # none: popularity ranks
@@ -180,7 +221,7 @@ def _describe(deployment: Deployment, surfaces: Mapping[str, str]) -> Deployment
         model=deployment.model,
         cache="off" if deployment.cache is None else deployment.settings.cache,
         surfaces=tuple(sorted(s for s, name in surfaces.items() if name == deployment.name)),
-        engines=tuple(_engine(state) for state in deployment.engines),
+        engines=_engines(deployment),
         queue_rows=batcher.waiting_rows if batcher else 0,
         items=len(bundle.item_ids),
         users=len(bundle.user_ids),
@@ -204,10 +245,26 @@ def _gate(gate: Gate | None) -> GateReport | None:
     )
 
 
-def _engine(state: EngineState) -> EngineReport:
+def _engines(deployment: Deployment) -> tuple[EngineReport, ...]:
+    chains = deployment.loaded
+    return tuple(
+        _engine(state, None if chains is None else chains.loaded(place))
+        for place, state in enumerate(deployment.engines)
+    )
+
+
+def _engine(state: EngineState, loaded: LoadedEngines | None) -> EngineReport:
     return EngineReport(
         name=state.engine.name,
-        status="failing" if state.failures_in_a_row else "ready",
+        precision=state.engine.precision,
+        status=state.status,
+        since=state.since,
+        opened=state.opened,
+        best_batch_rows=state.engine.best_batch_rows,
+        split=state.engine.split,
+        shared=state.engine.shared,
+        predicted_bytes=loaded.predicted_bytes if loaded else 0,
+        used_bytes=loaded.used_bytes if loaded else 0,
         calls=state.calls,
         rows=state.rows,
         failed_calls=state.failed_calls,

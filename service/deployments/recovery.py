@@ -1,33 +1,41 @@
-"""Asks engines that failed whether they are well again, when nobody else does.
+"""Asks engines for golden scores when users should not be the test: are they well, or well again?
 
-Only a call shows that an engine is well again, and a server that says that it
-is not ready gets no calls: it would stay so until somebody restarts it.
+An engine that is left alone gets calls again only after it gave the golden
+scores. One in use is asked as well, now and then: silent corruption shows in no
+other way, and a server that says that it is not ready gets no calls that would
+show that it is.
 """
 
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import AsyncIterator
 
+from service.batching.instance import Instance
 from service.clock import Clock
 from service.deployments.deployment import Deployment, Deployments
-from service.errors import DeadlineExpired, EngineFailed, RankingError
+from service.engines.check import Check
+from service.engines.golden import Golden
+from service.engines.link import EngineLink
 
-PROBE_S = 1.0
+LOOK_S = 0.1
+"""Between two looks at the state of all engines; a look costs some microseconds."""
+GOLDEN_CHECK_S = 60.0
+"""How often an engine in use is asked for the golden scores; it takes about as long as a batch."""
 _log = logging.getLogger(__name__)
 
 
 def can_score(deployment: Deployment) -> bool:
-    """Whether the last call of some engine gave scores."""
-    states = (state for chain in deployment.chains for state in chain.states())
-    return any(state.failures_in_a_row == 0 for state in states)
+    """Whether some engine gets calls, and its last one gave scores."""
+    return any(state.is_well for chain in deployment.chains for state in chain.states())
 
 
 @contextlib.asynccontextmanager
 async def looked_after(
     deployments: Deployments, clock: Clock, *, stop_limit_s: float
 ) -> AsyncIterator[None]:
-    """Engines that failed are asked again meanwhile; in the end, batches under way are finished.
+    """Engines are asked for golden scores meanwhile; in the end, batches under way are finished.
 
     Args:
         deployments: Theirs.
@@ -51,10 +59,11 @@ async def looked_after(
 class EngineRecovery:
     """For one event loop; `start` before, `stop` before the batchers do."""
 
-    def __init__(self, deployments: Deployments, clock: Clock, *, probe_s: float = PROBE_S) -> None:
+    def __init__(self, deployments: Deployments, clock: Clock, *, look_s: float = LOOK_S) -> None:
         self._deployments = deployments
         self._clock = clock
-        self._probe_s = probe_s
+        self._look_s = look_s
+        self._probes: list[_Probe] = []
         self._stopping = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
 
@@ -62,26 +71,61 @@ class EngineRecovery:
         self._worker = asyncio.create_task(self._work(), name="engine-recovery")
 
     async def stop(self) -> None:
-        """Wait for the probe under way, which takes a moment at most."""
+        """Ask no more; what is being asked answers to nobody."""
         self._stopping.set()
         if self._worker is not None:
             await self._worker
 
+    def look(self) -> None:
+        """Ask every engine for which it is time."""
+        self._probes = [probe for probe in self._probes if probe.goes_on(self._clock.now())]
+        batched = {id(d.batcher): d for d in self._deployments.values()}  # each batcher once
+        for deployment in batched.values():
+            if deployment.batcher is None:
+                continue
+            for instance in deployment.batcher.instances:
+                for link in instance.chain.links:
+                    self._look_after(deployment, instance, link)
+
     async def _work(self) -> None:
         while not self._stopping.is_set():
-            for deployment in self._deployments.values():
-                await self._probe(deployment)
+            self.look()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), self._probe_s)
+                await asyncio.wait_for(self._stopping.wait(), self._look_s)
 
-    async def _probe(self, deployment: Deployment) -> None:
-        if deployment.batcher is None or can_score(deployment):
-            return
-        golden, _ = deployment.bundle.golden
-        # The chain notes how it went. Refused means busy, so others ask already.
-        with contextlib.suppress(EngineFailed, DeadlineExpired, RankingError):
-            await deployment.batcher.score(
-                golden.take(slice(0, 1)),
-                deadline=self._clock.now() + self._probe_s,
-                priority="low",
-            )
+    def _look_after(self, deployment: Deployment, instance: Instance, link: EngineLink) -> None:
+        now, settings = self._clock.now(), instance.chain.settings
+        if link.probe_is_due(now):
+            check = Check(link, _golden(deployment, link), self._clock)
+            self._probes.append(_Probe(check, settings.max_execution_s))
+        elif link.serves:
+            due_s = GOLDEN_CHECK_S if link.status == "ready" else settings.breaker_probe_s
+            if now - link.checked_at >= due_s:
+                link.checked_at = now
+                instance.check(Check(link, _golden(deployment, link), self._clock))
+
+
+class _Probe:
+    """Golden rows for an engine that is left alone, on a thread of their own.
+
+    No batch has to wait for it, however long a dead device takes to say so.
+    """
+
+    def __init__(self, check: Check, max_execution_s: float) -> None:
+        self._check, self._max_execution_s = check, max_execution_s
+        self._thread = threading.Thread(target=check.proceed, name="podium-probe", daemon=True)
+        self._thread.start()
+
+    def goes_on(self, now: float) -> bool:
+        """Whether there is still something to expect of it; one that takes too long hangs."""
+        call = self._check.call
+        if call is not None and now - call.started_at > self._max_execution_s:
+            return not self._check.give_up(call, now)
+        return self._thread.is_alive()
+
+
+def _golden(deployment: Deployment, link: EngineLink) -> Golden:
+    if link.golden is not None:
+        return link.golden
+    rows, _ = deployment.bundle.golden
+    return Golden(rows=rows, scores=None, tolerance=0.0)

@@ -1,7 +1,9 @@
 """One frozen settings tree, and the only reader of files and environment."""
 
 from service.settings.loading import (
+    PLANS,
     LoadedSettings,
+    default_plan_directory,
     default_state_directory,
     demo_settings_file,
     load_settings,
@@ -27,6 +29,7 @@ from service.settings.tree import (
 )
 
 __all__ = [
+    "PLANS",
     "ApiKey",
     "AuthSettings",
     "BatchPolicy",
@@ -44,6 +47,7 @@ __all__ = [
     "ServerSettings",
     "Settings",
     "TelemetrySettings",
+    "default_plan_directory",
     "default_state_directory",
     "demo_settings_file",
     "load_settings",

@@ -22,6 +22,8 @@ from service.errors import StartupError
 from service.settings.tree import Settings
 
 ENVIRONMENT_PREFIX = "PODIUM_"
+PLANS = "plans"
+"""Folder of compiled TensorRT plans in the state directory."""
 
 
 class LoadedSettings(Struct, frozen=True, kw_only=True):
@@ -32,6 +34,12 @@ class LoadedSettings(Struct, frozen=True, kw_only=True):
 
     def path(self, relative: str) -> Path:
         return self.directory / Path(relative).expanduser()
+
+    @property
+    def state_directory(self) -> Path:
+        """Where embedded servers, the signing key and the spool are."""
+        configured = self.settings.state_directory
+        return default_state_directory() if configured is None else self.path(configured)
 
 
 def demo_settings_file() -> Path:
@@ -69,7 +77,8 @@ def load_settings(
         text, _, place = str(error).partition(" - at `$.")  # without a place: the whole file
         section = re.split(r"[.\[`]", place)[0]
         where = f" in [{place.rstrip('`')}]" if place else ""
-        raise StartupError(f"{_sources(file, overrides, section)}: {text}{where}") from None
+        reason = f"{text}{where}{_choices(Settings, place)}"
+        raise StartupError(f"{_sources(file, overrides, section)}: {reason}") from None
     _check_references(settings, _sources(file, overrides, "deployments", "surfaces"))
     return LoadedSettings(settings=settings, directory=file.resolve().parent)
 
@@ -79,6 +88,11 @@ def default_state_directory(environ: Mapping[str, str] | None = None) -> Path:
     environ = os.environ if environ is None else environ
     home = environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(home).expanduser() / "podium"
+
+
+def default_plan_directory() -> Path:
+    """Where compiled plans are, when the settings name neither a folder for them nor for state."""
+    return default_state_directory() / PLANS
 
 
 def otel_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -139,9 +153,30 @@ def _read_variable(name: str, text: str, field_type: Any) -> object:
         value = msgspec.json.decode(text) if is_json else text
         return msgspec.to_builtins(msgspec.convert(value, field_type, strict=is_json))
     except msgspec.ValidationError as error:
-        raise StartupError(f"{name}: {error}") from None
+        place = str(error).partition(" - at `$")[2]
+        raise StartupError(f"{name}: {error}{_choices(field_type, place)}") from None
     except (msgspec.DecodeError, UnicodeError) as error:
         raise StartupError(f"{name}: is not JSON, as a list or table has to be: {error}") from None
+
+
+def _choices(root: Any, place: str) -> str:
+    """What a setting may be, where that is one of a few words.
+
+    Args:
+        root: The type that was read.
+        place: Where in it, as msgspec says, such as ``deployments[...].engines[0]``.
+    """
+    there = msgspec.inspect.type_info(root)
+    for step in re.findall(r"\w+|\.\.\.", place):
+        if isinstance(there, msgspec.inspect.StructType):
+            there = next((f.type for f in there.fields if f.encode_name == step), there)
+        elif isinstance(there, msgspec.inspect.DictType):
+            there = there.value_type
+        elif isinstance(there, msgspec.inspect.VarTupleType):
+            there = there.item_type
+    if not isinstance(there, msgspec.inspect.LiteralType):
+        return ""
+    return f"; it may be {', '.join(map(str, there.values))}"
 
 
 _CONTAINERS = (msgspec.inspect.VarTupleType, msgspec.inspect.DictType)

@@ -16,7 +16,9 @@ Port = Annotated[int, Meta(ge=0, le=65_535)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Threads = Annotated[int, Meta(ge=1, le=1_024)]
 
-EngineName = Literal["onnxruntime-cpu", "popularity"]
+EngineName = Literal[
+    "tensorrt", "onnxruntime-cuda", "openvino", "triton", "onnxruntime-cpu", "popularity"
+]
 CacheMode = Literal["off", "exact"]
 Scope = Literal["rank", "events", "read", "admin"]
 
@@ -32,6 +34,8 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     """Loopback: whoever opens Podium to a network should set `auth.keys` as well."""
     port: Port = 8080
     """0 picks a free port and prints it."""
+    workers: Annotated[int, Meta(ge=0, le=256)] = 0
+    """Processes that serve; 0 picks as many as suit the machine and prints the number."""
     max_body_bytes: Annotated[int, Meta(ge=1, le=1_073_741_824)] = 1_048_576
     """Larger bodies are answered with 413."""
     drain_notice_s: Annotated[float, Meta(ge=0, le=3_600)] = 0.0
@@ -99,29 +103,38 @@ class BatchPolicy(Section, frozen=True, kw_only=True):
     """When waiting jobs become a batch. A row is one candidate to score."""
 
     mode: Literal["adaptive", "fixed"] = "adaptive"
-    """adaptive: wait only while other work is under way; fixed: always wait for company."""
-    max_batch_rows: Count = 400
-    """Upper bound of one engine call. On a CPU a larger batch leaves the core's cache and is slower
-    per row; see `make bench`."""
-    preferred_batch_rows: Count = 256
-    """A batch this large leaves at once if an engine is free; at most max_batch_rows."""
+    """adaptive: wait for company only where that pays, as learnt; fixed: always wait for it."""
+    max_batch_rows: Count | None = None
+    """Upper bound of one engine call. Without it: the engine's own optimum, measured when it is
+    loaded. On a CPU a large batch leaves the core's cache and is slower per row."""
+    preferred_batch_rows: Count | None = None
+    """A batch this large leaves at once if an engine is free; at most max_batch_rows, without it
+    that."""
     max_queue_delay_s: Annotated[float, Meta(ge=0, le=60)] = 0.005
     """Longest a job waits for company while an engine is free, from arrival."""
     max_waiting_rows: Count = 65_536
     """Beyond this the service answers 429 instead of queueing."""
-    instances: Threads = 1
-    """Batches scored at the same time, each by an engine of its own; above 1 needs threads."""
-    execution: Literal["inline", "thread"] = "inline"
+    preserve_ordering: bool = False
+    """Answer the jobs of one deployment in the order in which they arrived, even where a later one
+    is scored first: by another instance, or for its priority."""
+    instances: Threads | None = None
+    """Batches scored at the same time, each by an engine of its own; above 1 needs threads.
+    Without it: 1 on a CPU, 2 where a device, another process or another server scores. With
+    `engine.process` shared: of each worker; that process has as many engines of a model, without
+    it 2 on a device, and one per core on a CPU."""
+    execution: Literal["auto", "inline", "thread"] = "auto"
     """inline scores on the event loop's thread (a hand-off costs more than a CPU batch of
-    a small model); thread suits models whose batch takes more than a few milliseconds."""
+    a small model); thread suits engines that wait for a device, and models whose batch takes more
+    than a few milliseconds. auto: inline where only the CPU scores."""
 
     def __post_init__(self) -> None:
-        if self.execution == "inline" and self.instances > 1:
+        if self.execution == "inline" and (self.instances or 1) > 1:
             raise ValueError('more than one instance needs execution = "thread"')
-        if self.preferred_batch_rows > self.max_batch_rows:
+        largest, preferred = self.max_batch_rows, self.preferred_batch_rows
+        if largest is not None and preferred is not None and preferred > largest:
             raise ValueError(
-                f"preferred_batch_rows is {self.preferred_batch_rows}, which no batch reaches: "
-                f"max_batch_rows is {self.max_batch_rows}"
+                f"preferred_batch_rows is {preferred}, which no batch reaches: "
+                f"max_batch_rows is {largest}"
             )
 
 
@@ -129,7 +142,50 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     """How engines use the machine."""
 
     threads: Threads = 1
-    """Intra-op threads of one ONNX Runtime instance."""
+    """Intra-op threads of one engine on the CPU."""
+    process: Literal["own", "shared"] = "own"
+    """own: every worker has its engines. shared: one process has the first engine of every
+    deployment and all that need a GPU, and scores for all workers through shared memory; it may
+    die and is restarted. Workers keep the other engines, or else a copy of the last one that needs
+    no GPU, and score with those meanwhile. triton is a process of its own in any case. Rows reach
+    that process gathered, so only the workers' own engines run the exact split: on a CPU `own` is
+    faster."""
+    calibrate: bool = True
+    """Measure at load at which batch size an engine scores most rows a second, in about a
+    second; without it a CPU's is taken for 400."""
+    split: Literal["auto", "on", "off"] = "auto"
+    """The exact split on ONNX Runtime: the item half of the first layers is computed for the whole
+    catalogue at load. auto: where the bundle has it and its table fits `split_max_mb`."""
+    split_max_mb: Count = 512
+    """Memory that the item table of one bundle may take per worker."""
+    max_execution_s: Wait = 2.0
+    """An engine that takes longer for one batch hangs: its batch goes down the chain, and it is
+    left alone. Engines that run inline cannot be watched."""
+    breaker_failures: Count = 3
+    """Failed calls in a row after which an engine is left alone."""
+    breaker_rate: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    """Or this share of failed calls among its last 20."""
+    breaker_probe_s: Wait = 1.0
+    """Time between golden-row probes while it is left alone, give or take a quarter."""
+    device: Annotated[int, Meta(ge=0, le=1_023)] = 0
+    """Which GPU, by CUDA's number."""
+    gpu_memory_fraction: Annotated[float, Meta(gt=0, le=1)] = 0.8
+    """Of the device's memory, for all loaded models together."""
+    row_buckets: Annotated[tuple[Count, ...], Meta(min_length=1)] = (64, 128, 256, 512, 1024)
+    """Batch sizes that TensorRT, ONNX Runtime on a GPU and OpenVINO run, rising; a batch is padded
+    to the next one."""
+    cuda_graphs: bool = True
+    """Replay a captured graph per bucket in place of launching every kernel."""
+    plan_directory: str | None = None
+    """Compiled TensorRT plans; default `plans` in the state directory."""
+    triton_url: Annotated[str, Meta(pattern=r"^[^/@\s]+:[0-9]{1,5}$")] | None = None
+    """host:port of a Triton server's HTTP endpoint, for the engine `triton`. Its model is named
+    <name>-<version>-<precision>, such as movielens-1c9fa2a1-fp16."""
+
+    def __post_init__(self) -> None:
+        rising = tuple(sorted(set(self.row_buckets)))
+        if self.row_buckets != rising:
+            raise ValueError(f"row_buckets must rise: write {list(rising)}")
 
 
 class ModelSettings(Section, frozen=True, kw_only=True):
@@ -143,7 +199,7 @@ class DeploymentSettings(Section, frozen=True, kw_only=True):
     """What can serve a request: a model, its precision, engines, and cache mode."""
 
     model: Annotated[str, Meta(min_length=1)]
-    """``name`` (its only version, or the newest) or ``name@version``."""
+    """``name`` (the version that was activated, else the newest) or ``name@version``, for good."""
     precision: str = "fp32"
     engines: Annotated[tuple[EngineName, ...], Meta(min_length=1)] = ("onnxruntime-cpu",)
     """In order; a failed call is scored again by the next. "popularity" needs no engine."""

@@ -39,6 +39,9 @@ def test_flags_win_over_the_environment_and_that_over_the_file(settings_file):
         ('[server]\nport = "x"\n', "Expected `int`, got `str` in [server.port]"),
         ("[server]\nport = 70000\n", "<= 65535"),
         ("[cache]\nttl_s = 0\n", "> 0"),
+        ("[engine]\nrow_buckets = [128, 64]\n", "row_buckets must rise: write [64, 128]"),
+        ('[engine]\nprocess = "x"\n', "'x' in [engine.process]; it may be own, shared"),
+        ('[deployments.b]\nmodel = "m"\nengines = ["gpu"]\n', "it may be onnxruntime-cpu, onnx"),
         ("x = [", "not valid TOML"),
         ('surfaces = { home = "nobody" }\n', "Expected"),
     ],
@@ -63,7 +66,7 @@ def test_a_wrong_file_is_refused_with_the_place(settings_file, text, said):
             '[deployments.r]\nmodel = "m"\nengines = ["onnxruntime-cpu", "popularity"]\n',
             "popularity stands alone",
         ),
-        ('[deployments.r]\nmodel = "m"\nengines = ["tensorrt"]\n', "tensorrt"),
+        ('[deployments.r]\nmodel = "m"\nengines = ["tensor-rt"]\n', "tensor-rt"),
     ],
 )
 def test_references_must_lead_somewhere(settings_file, text, said):
@@ -122,7 +125,7 @@ def test_telemetry_is_given_the_otel_variables_and_no_others():
 
 
 def test_more_instances_than_the_event_loop_can_run_are_refused(settings_file):
-    file = settings_file(MINIMAL + "[batching]\ninstances = 2\n")
+    file = settings_file(MINIMAL + '[batching]\nexecution = "inline"\ninstances = 2\n')
 
     with pytest.raises(StartupError, match='needs execution = "thread"'):
         load_settings(file, environ={})

@@ -11,6 +11,7 @@ from ranking_models.gates import thresholds_for
 from ranking_models.manifest import Gate, Lineage
 from service.deployments import Deployments
 from service.deployments.deployment import score_hash
+from service.engines.link import EngineLink
 from service.errors import NotReady
 from service.messages import RankRequest, UserRef
 from service.settings import DeploymentSettings
@@ -74,7 +75,7 @@ def test_the_report_tells_what_serves_where_and_how_it_is(tiny_bundle, clock):
     ranker.chains[0].score(random_batch(5))
     deployments = Deployments([ranker, deployment_of(tiny_bundle, clock=clock, name="popular")])
 
-    ranked, popular = deployments.describe(SURFACES).deployments
+    ranked, popular = deployments.reports(SURFACES)
 
     assert (ranked.surfaces, popular.surfaces) == (("default", "mail"), ("popular",))
     assert [(e.name, e.status, e.rows, e.failed_calls) for e in ranked.engines] == [
@@ -109,7 +110,7 @@ def test_the_report_tells_whether_what_serves_ranks_like_its_reference(tmp_path,
         ]
     )
 
-    half, whole, popular = deployments.describe(SURFACES).deployments
+    half, whole, popular = deployments.reports(SURFACES)
 
     assert (half.gate.verdict, half.gate.forced) == ("passed", False)
     assert half.gate.figures == sound_figures()
@@ -132,6 +133,18 @@ def test_the_start_page_has_a_request_that_works_as_printed(tiny_bundle, clock):
     assert body["user"]["id"] in {str(user) for user in tiny_bundle.user_ids}
 
 
+def test_the_start_page_names_the_engine_that_serves_and_those_that_should(tiny_bundle, clock):
+    pending = EngineLink.pending(FakeEngine("tensorrt", precision="fp16").info)
+    refused = EngineLink.pending(FakeEngine("triton").info)
+    refused.refuse("it is away")
+    deployment = deployment_of(tiny_bundle, pending, refused, FakeEngine("cpu"), clock=clock)
+
+    summary = Deployments([deployment]).summary()
+
+    model = f"tiny@{tiny_bundle.manifest.version}"
+    assert summary == f"ranker ({model} fp32 on cpu; tensorrt is loading; triton is refused)"
+
+
 async def test_stopping_ends_every_batcher(tiny_bundle, clock):
     deployment = deployment_of(tiny_bundle, FakeEngine(), clock=clock)
 
@@ -139,3 +152,16 @@ async def test_stopping_ends_every_batcher(tiny_bundle, clock):
 
     with pytest.raises(NotReady):
         await deployment.batcher.score(random_batch(1), deadline=clock.now() + 1)
+
+
+def test_another_deployment_takes_over_a_name_and_whoever_follows_hears_of_it(tiny_bundle, clock):
+    first, other = (deployment_of(tiny_bundle, clock=clock, name=name) for name in "ab")
+    deployments = Deployments([first, other])
+    heard = []
+    deployments.on_change(lambda: heard.append(deployments["a"]))
+
+    second = replace(first, score_hash="another")
+    deployments.replace([second])
+
+    assert heard == [second]
+    assert [*deployments.values()] == [second, other]

@@ -1,9 +1,11 @@
 """From settings to deployments: what is shared, and what is refused."""
 
 import pytest
+from msgspec.structs import replace
 
-from ranking_models.bundle import list_bundles
-from service.deployments import bundle_directory, load_deployments
+from ranking_models.bundle import list_bundles, write_bundle
+from service.deployments import DeploymentLoader, Models, bundle_directory
+from service.deployments.loading import settled
 from service.errors import StartupError
 from service.settings import (
     BatchPolicy,
@@ -13,7 +15,7 @@ from service.settings import (
     Settings,
 )
 from service.testing import MemoryScoreCache
-from tests.support.bundles import overwrite, write_tiny_bundle
+from tests.support.bundles import overwrite, tiny_contents, write_tiny_bundle
 from tests.support.rankers import quiet_telemetry
 
 DEFAULT = BatchPolicy()
@@ -32,12 +34,14 @@ def load(tmp_path, clock):
             models=ModelSettings(directory="bundles"),
             batching=batching,
         )
-        return load_deployments(
+        loader = DeploymentLoader(
             LoadedSettings(settings=settings, directory=tmp_path),
+            tmp_path,
             cache=MemoryScoreCache(clock),
             telemetry=quiet_telemetry(clock),
             clock=clock,
         )
+        return Models(loader, settings.deployments).deployments
 
     return load
 
@@ -128,3 +132,37 @@ def test_without_a_directory_the_demonstrations_bundles_are_served(tmp_path):
     directory = bundle_directory(LoadedSettings(settings=settings, directory=tmp_path))
 
     assert [found.name for found in list_bundles(directory)] == ["marketplace"]
+
+
+@pytest.mark.parametrize(
+    ("execution", "instances", "waits", "settled_for"),
+    [
+        ("auto", 1, False, "inline"),
+        ("auto", 2, False, "thread"),
+        ("auto", 2, True, "thread"),
+        ("auto", 1, True, "thread"),
+        ("inline", 1, True, "inline"),
+        ("thread", 1, False, "thread"),
+    ],
+)
+def test_only_a_cpu_scores_on_the_event_loops_thread(execution, instances, waits, settled_for):
+    policy = settled(BatchPolicy(execution=execution), instances=instances, waits=waits)
+
+    assert (policy.execution, policy.instances) == (settled_for, instances)
+
+
+def test_an_fp16_deployment_on_a_cpu_runs_and_shares_the_reference(load, tmp_path):
+    contents = tiny_contents()
+    graphs = contents.graphs | {"fp16": contents.graphs["fp32"]}
+    write_bundle(tmp_path / "bundles", replace(contents, graphs=graphs))
+
+    loaded = load(half={"precision": "fp16"}, whole={})
+
+    assert loaded["half"].model.precision == "fp32"
+    assert loaded["half"].batcher is loaded["whole"].batcher
+    assert loaded["half"].score_hash == loaded["whole"].score_hash
+
+
+def test_popularity_is_no_engine_of_a_chain(load, path):
+    with pytest.raises(StartupError, match="stands alone"):
+        load(a={"engines": ("onnxruntime-cpu", "popularity")})

@@ -1,45 +1,102 @@
-"""Engines that failed come back without a request that would show it."""
+"""Engines come back without a request that would show it, and without users as the test."""
 
 import asyncio
 import logging
 
+import msgspec
 import pytest
 
 from service.clock import SystemClock
 from service.deployments import Deployments
-from service.deployments.recovery import can_score, looked_after
-from service.settings import BatchPolicy
-from service.testing import FakeEngine, FaultyEngine
+from service.deployments.recovery import (
+    GOLDEN_CHECK_S,
+    EngineRecovery,
+    can_score,
+    looked_after,
+)
+from service.engines.golden import Golden
+from service.engines.link import EngineLink
+from service.settings import BatchPolicy, EngineSettings
+from service.testing import FakeClock, FakeEngine, FaultyEngine
 from tests.support.rankers import deployment_of
 from tests.support.valkey import eventually
 
 CLOCK = SystemClock()
 THREAD = BatchPolicy(execution="thread")
+SETTINGS = EngineSettings(breaker_probe_s=0.02)
 
 
 @pytest.fixture
-def engine():
-    return FaultyEngine(FakeEngine())
+def fake():
+    return FakeEngine()
 
 
-def failed_once(deployment, engine):
-    engine.fail()
+@pytest.fixture
+def engine(fake):
+    return FaultyEngine(fake)
+
+
+def link_of(bundle, engine, clock=CLOCK):
+    """A link whose golden rows are the bundle's, with the scores that fake engines give."""
+    rows, _ = bundle.golden
+    golden = Golden(rows=rows, scores=FakeEngine.expected(rows), tolerance=1e-6)
+    return EngineLink(engine, golden=golden, settings=SETTINGS, clock=clock)
+
+
+def failed(deployment, engine, times=1):
     golden, _ = deployment.bundle.golden
-    with pytest.raises(Exception, match="ordered"):
-        deployment.chains[0].score(golden)
+    for _ in range(times):
+        engine.fail()
+        with pytest.raises(Exception, match="ordered"):
+            score(deployment, golden)
 
 
-async def test_a_chain_that_failed_is_asked_again_though_nobody_ranks(tiny_bundle, engine):
+def score(deployment, rows):
+    return deployment.chains[0].score(rows)
+
+
+@pytest.mark.parametrize("policy", [BatchPolicy(), THREAD], ids=["inline", "thread"])
+async def test_an_engine_that_was_left_alone_is_back_after_golden_rows(
+    policy, tiny_bundle, engine, fake
+):
+    link = link_of(tiny_bundle, engine)
+    deployment = deployment_of(tiny_bundle, link, clock=CLOCK, policy=policy)
+    failed(deployment, engine, times=3)
+    assert link.status == "open"
+    assert not can_score(deployment)
+
+    async with looked_after(Deployments([deployment]), CLOCK, stop_limit_s=10):
+        await eventually(lambda: can_score(deployment))
+
+    assert fake.calls == [tiny_bundle.golden[0].rows], "golden rows, once, and no user's"
+
+
+async def test_it_stays_alone_as_long_as_its_golden_scores_are_wrong(tiny_bundle, engine, fake):
+    link = link_of(tiny_bundle, engine)
+    deployment = deployment_of(tiny_bundle, link, clock=CLOCK)
+    failed(deployment, engine, times=3)
+    engine.distort()
+
+    async with looked_after(Deployments([deployment]), CLOCK, stop_limit_s=10):
+        await eventually(lambda: len(fake.calls) >= 2)
+        assert not link.serves
+        assert "golden rows" in link.state.last_error
+        engine.mend()
+        await eventually(lambda: link.status == "ready")
+
+
+async def test_a_server_that_is_not_ready_asks_itself_without_any_request(tiny_bundle, engine):
+    """One failure opens no breaker, but a chain whose last call failed is not ready."""
     deployment = deployment_of(tiny_bundle, engine, clock=CLOCK)
-    failed_once(deployment, engine)
+    failed(deployment, engine)
+    assert deployment.chains[0].states()[0].status == "failing"
     assert not can_score(deployment)
 
     async with looked_after(Deployments([deployment]), CLOCK, stop_limit_s=10):
         await eventually(lambda: can_score(deployment))
 
 
-async def test_engines_that_are_well_are_left_alone(tiny_bundle):
-    fake = FakeEngine()
+async def test_engines_that_are_well_are_left_alone(tiny_bundle, fake):
     by_popularity = deployment_of(tiny_bundle, clock=CLOCK, name="popularity")
     deployments = Deployments([deployment_of(tiny_bundle, fake, clock=CLOCK), by_popularity])
 
@@ -48,6 +105,70 @@ async def test_engines_that_are_well_are_left_alone(tiny_bundle):
             await asyncio.sleep(0)
 
     assert fake.calls == []
+
+
+async def test_silent_corruption_is_found_within_a_minute(tiny_bundle, engine, fake):
+    clock = FakeClock()
+    link, spare = link_of(tiny_bundle, engine, clock), FakeEngine("spare")
+    deployment = deployment_of(tiny_bundle, link, spare, clock=clock)
+    recovery = EngineRecovery(Deployments([deployment]), clock)
+    engine.distort()
+    recovery.look()
+    assert link.status == "ready"
+
+    clock.advance(GOLDEN_CHECK_S)
+    recovery.look()
+
+    assert link.status == "open"
+    assert score(deployment, tiny_bundle.golden[0].take(slice(0, 3))).fallback == "left_alone"
+    assert spare.calls == [tiny_bundle.golden[0].rows, 3], "it was checked as well"
+
+
+async def test_a_check_is_made_once_a_minute(tiny_bundle, fake):
+    clock = FakeClock()
+    deployment = deployment_of(tiny_bundle, link_of(tiny_bundle, fake, clock), clock=clock)
+    recovery = EngineRecovery(Deployments([deployment]), clock)
+
+    for _ in range(300):
+        clock.advance(1.0)
+        recovery.look()
+
+    assert len(fake.calls) == 5
+
+
+async def test_deployments_that_share_their_engines_do_not_ask_twice(tiny_bundle, fake):
+    clock = FakeClock()
+    one = deployment_of(tiny_bundle, link_of(tiny_bundle, fake, clock), clock=clock)
+    recovery = EngineRecovery(Deployments([one, msgspec.structs.replace(one, name="other")]), clock)
+    clock.advance(GOLDEN_CHECK_S)
+
+    recovery.look()
+
+    assert len(fake.calls) == 1
+
+
+async def test_an_engine_that_hangs_as_it_is_probed_is_given_up(tiny_bundle, engine):
+    clock = FakeClock()
+    link = link_of(tiny_bundle, engine, clock)
+    deployment = deployment_of(tiny_bundle, link, clock=clock)
+    failed(deployment, engine, times=3)
+    recovery = EngineRecovery(Deployments([deployment]), clock)
+    with engine.hold():
+        clock.advance(1.0)
+        recovery.look()
+        assert await asyncio.to_thread(engine.entered.wait, 10)
+        assert link.status == "probing"
+        clock.advance(2.1)
+        recovery.look()
+        assert link.status == "hung"
+        clock.advance(60.0)
+        recovery.look()
+        assert link.status == "hung", "its thread is still in there"
+
+    await eventually(lambda: link.status == "open")
+    clock.advance(1.0)
+    recovery.look()
+    await eventually(lambda: link.status == "ready")
 
 
 async def test_an_engine_that_hangs_is_left_alone_in_the_end(tiny_bundle, engine, caplog):
