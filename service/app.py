@@ -1,37 +1,59 @@
 """The composition root: everything is built, started and stopped here, and nowhere else."""
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+)
 from importlib.metadata import version
-from pathlib import Path
 
+import msgspec
 from litestar.types import ASGIApp
 from msgspec import Struct
 
 from experiments.assignment import Assigner
 from experiments.source import FixedExperiments
+from ranking_models.schema import FeatureSchema
 from service.api.access import Access
 from service.api.application import application
 from service.api.draining import Draining
+from service.api.given import RankingParts
 from service.cache.redis import RedisScoreCache
 from service.clock import Clock, SystemClock
 from service.definitions import load_experiments
-from service.deployments import Deployments, load_deployments
+from service.deployments import DeploymentLoader, Deployments, Models
+from service.deployments.changes import ModelChanges
 from service.deployments.recovery import looked_after
+from service.deployments.reports import ModelReports
+from service.engines.host.client import EngineClient
+from service.engines.host.keeper import shared_engines
+from service.express.lane import RankLane
+from service.express.protocol import express_protocol
+from service.express.shared import SharedLane
 from service.feature_names import FeatureNames
 from service.feedback import Feedback, open_feedback
+from service.fleet import Alone, Fleet
 from service.health import Health
-from service.probes import probes, watch
+from service.heap import settled
+from service.probes import Probe, probes, watch
+from service.processes.figures import FIGURES, Reporter
+from service.processes.handover import Handover
 from service.ranker import Ranker
 from service.routing import Router
 from service.scoring import SlateScorer
-from service.settings import LoadedSettings, Settings, default_state_directory, otel_variables
+from service.settings import LoadedSettings, Settings, otel_variables
 from service.stores import (
-    EmbeddedStores,
+    Stores,
     address_of,
     cache_client,
     cache_server_problems,
+    embedded_stores,
     redacted,
 )
 from service.telemetry import Telemetry, configure_logging, create_telemetry, export_settings
@@ -43,10 +65,29 @@ class Podium(Struct, frozen=True, kw_only=True):
     """A running service."""
 
     asgi: ASGIApp
+    http: type[asyncio.Protocol]
+    """The connections, which answer plain ranking requests without ASGI."""
     deployments: Deployments
     health: Health
     stores_summary: str
     """In words, without credentials."""
+    reporter: Reporter
+
+
+class Surroundings(Struct, frozen=True, kw_only=True):
+    """What a worker shares with others."""
+
+    fleet: Fleet
+    stores: Stores
+    """They run already, and are somebody else's to stop."""
+    probes: dict[str, Probe]
+    """What else says how this service is."""
+    handover: Handover | None = None
+    """The way to the other workers; None where there are none."""
+    consumer: str | None = None
+    """What the event server is to call this process; None for any name."""
+    engines: socket.socket | None = None
+    """The way to the engine process; None where every worker owns its engines."""
 
 
 class _Parts(Struct, frozen=True, kw_only=True):
@@ -55,19 +96,25 @@ class _Parts(Struct, frozen=True, kw_only=True):
     settings: Settings
     clock: Clock
     telemetry: Telemetry
-    stores: EmbeddedStores
+    around: Surroundings
     cache: RedisScoreCache
-    deployments: Deployments
+    models: Models
     experiments: FixedExperiments
     feedback: Feedback
 
 
 @asynccontextmanager
-async def running(loaded: LoadedSettings) -> AsyncIterator[Podium]:
+async def running(
+    loaded: LoadedSettings, around: Surroundings | None = None
+) -> AsyncIterator[Podium]:
     """Build and start everything; stop it in reverse order.
 
     Events and exposures stop after the rankings that make them, telemetry and
     the stores last.
+
+    Args:
+        loaded: The settings.
+        around: What is shared with other processes; None where this is the only one.
 
     Raises:
         StartupError, ExperimentInvalid: something is not fit to serve; one line.
@@ -76,26 +123,35 @@ async def running(loaded: LoadedSettings) -> AsyncIterator[Podium]:
     async with AsyncExitStack() as stack:
         telemetry = _telemetry(settings, clock)
         stack.callback(telemetry.shutdown)
-        stores = await stack.enter_async_context(_stores(loaded))
+        if around is None:
+            own = await stack.enter_async_context(embedded_stores(loaded))
+            way = stack.enter_context(shared_engines(loaded, settings.server.drain_timeout_s))
+            around = Surroundings(fleet=Alone(), stores=own, probes={}, engines=way)
+        stores = around.stores
         cache = await stack.enter_async_context(_cache(stores, settings, telemetry, clock))
-        deployments = load_deployments(loaded, cache=cache, telemetry=telemetry, clock=clock)
+        shared = stack.enter_context(_engine_client(around, settings))
+        models = _models(loaded, cache, telemetry, clock, shared)
+        stack.push_async_callback(models.stop)
         source = FixedExperiments(_experiments(loaded))
-        feedback = await stack.enter_async_context(_feedback(loaded, stores, telemetry, clock))
+        feedback = await stack.enter_async_context(_feedback(loaded, around, telemetry, clock))
         await stack.enter_async_context(
-            looked_after(deployments, clock, stop_limit_s=settings.server.drain_timeout_s)
+            looked_after(models.deployments, clock, stop_limit_s=settings.server.drain_timeout_s)
         )
-        yield _podium(
+        await models.catch_up()
+        podium = _podium(
             _Parts(
                 settings=settings,
                 clock=clock,
                 telemetry=telemetry,
-                stores=stores,
+                around=around,
                 cache=cache,
-                deployments=deployments,
+                models=models,
                 experiments=source,
                 feedback=feedback,
             )
         )
+        with settled():
+            yield podium
 
 
 def _podium(parts: _Parts) -> Podium:
@@ -104,35 +160,60 @@ def _podium(parts: _Parts) -> Podium:
         probes(
             parts.cache,
             feedback,
-            parts.deployments,
-            parts.stores,
+            parts.models.deployments,
+            parts.around.stores,
             allow_degraded=settings.allow_degraded,
         )
+        | parts.around.probes
     )
-    watch(telemetry.metrics, parts.cache, feedback, parts.deployments)
-    app = application(_dependencies(parts, state), settings.server)
+    reporter = Reporter(telemetry.metrics.families)
+    parts.around.fleet.on(FIGURES, reporter.answer)
+    watch(telemetry.metrics, parts.cache, feedback, parts.models.deployments)
+    names = _feature_names(parts.models.deployments)
+    ranking = RankingParts(
+        ranker=_ranker(parts, names),
+        feature_names=names,
+        access=Access(settings.auth),
+        telemetry=telemetry,
+        clock=parts.clock,
+        body_limit=settings.server.max_body_bytes,
+    )
+    given = {"parts": ranking, "access": ranking.access}
+    app = application(given | _dependencies(parts, state), settings.server)
     return Podium(
         asgi=telemetry.middleware(Draining(app, state)),
-        deployments=parts.deployments,
+        http=express_protocol(_lane(parts, ranking, state)),
+        deployments=parts.models.deployments,
         health=state,
-        stores_summary=_summary(settings, parts.stores),
+        stores_summary=_summary(settings, parts.around.stores),
+        reporter=reporter,
     )
+
+
+def _lane(parts: _Parts, ranking: RankingParts, state: Health) -> RankLane | SharedLane:
+    lane, deployments = RankLane(ranking, state), parts.models.deployments
+    handover = parts.around.handover
+    if handover is None:
+        return lane
+    parts.telemetry.metrics.watch_handover(lambda: msgspec.structs.asdict(handover.counts))
+
+    def waiting_rows() -> int:
+        return sum(batcher.waiting_rows for batcher in deployments.batchers)
+
+    return SharedLane(lane, handover, parts.telemetry, waiting_rows)
 
 
 def _dependencies(parts: _Parts, state: Health) -> dict[str, object]:
-    """What handlers can ask for, by the name of their parameter."""
-    names = FeatureNames.of([bundle.schema for bundle in parts.deployments.bundles])
+    """What else handlers can ask for, by the name of their parameter."""
     return {
-        "ranker": _ranker(parts, names),
-        "feature_names": names,
-        "deployments": parts.deployments,
-        "surfaces": parts.settings.surfaces,
+        "changes": ModelChanges(parts.models, parts.around.fleet),
+        "reports": ModelReports(parts.models, parts.settings.surfaces, parts.around.fleet),
         "source": parts.experiments,
         "intake": parts.feedback.intake,
         "statistics": parts.feedback.statistics,
         "telemetry": parts.telemetry,
         "health": state,
-        "access": Access(parts.settings.auth),
+        "fleet": parts.around.fleet,
         "clock": parts.clock,
         "body_limit": parts.settings.server.max_body_bytes,
     }
@@ -141,8 +222,8 @@ def _dependencies(parts: _Parts, state: Health) -> dict[str, object]:
 def _ranker(parts: _Parts, names: FeatureNames) -> Ranker:
     settings, feedback = parts.settings, parts.feedback
     return Ranker(
-        router=Router(parts.experiments, settings.surfaces, next(iter(parts.deployments))),
-        deployments=parts.deployments,
+        router=Router(parts.experiments, settings.surfaces, next(iter(parts.models.deployments))),
+        deployments=parts.models.deployments,
         feature_names=names,
         scorer=SlateScorer(telemetry=parts.telemetry, clock=parts.clock),
         slates=feedback.slates,
@@ -153,6 +234,45 @@ def _ranker(parts: _Parts, names: FeatureNames) -> Ranker:
         clock=parts.clock,
         allow_degraded=settings.allow_degraded,
     )
+
+
+@contextmanager
+def _engine_client(around: Surroundings, settings: Settings) -> Iterator[EngineClient | None]:
+    if around.engines is None:
+        yield None
+        return
+    client = EngineClient(around.engines, max_execution_s=settings.engine.max_execution_s)
+    with closing(client):
+        yield client
+
+
+def _models(
+    loaded: LoadedSettings,
+    cache: RedisScoreCache,
+    telemetry: Telemetry,
+    clock: Clock,
+    shared: EngineClient | None,
+) -> Models:
+    loader = DeploymentLoader(
+        loaded,
+        loaded.state_directory,
+        cache=cache,
+        telemetry=telemetry,
+        clock=clock,
+        shared=shared,
+    )
+    return Models(loader, loaded.settings.deployments)
+
+
+def _feature_names(deployments: Deployments) -> FeatureNames:
+    """The names that requests may carry, kept up to date."""
+
+    def schemas() -> list[FeatureSchema]:
+        return [bundle.schema for bundle in deployments.bundles]
+
+    names = FeatureNames.of(schemas())
+    deployments.on_change(lambda: names.learn(schemas()))
+    return names
 
 
 def _telemetry(settings: Settings, clock: Clock) -> Telemetry:
@@ -166,22 +286,9 @@ def _telemetry(settings: Settings, clock: Clock) -> Telemetry:
     )
 
 
-def state_directory(loaded: LoadedSettings) -> Path:
-    """Where embedded servers, the signing key and the spool are."""
-    configured = loaded.settings.state_directory
-    return default_state_directory() if configured is None else loaded.path(configured)
-
-
-def _stores(loaded: LoadedSettings) -> EmbeddedStores:
-    settings = loaded.settings
-    return EmbeddedStores(
-        state_directory(loaded), redis=settings.redis, max_memory_mb=settings.cache.max_memory_mb
-    )
-
-
 @asynccontextmanager
 async def _cache(
-    stores: EmbeddedStores, settings: Settings, telemetry: Telemetry, clock: Clock
+    stores: Stores, settings: Settings, telemetry: Telemetry, clock: Clock
 ) -> AsyncIterator[RedisScoreCache]:
     client = cache_client(stores.cache_url, settings.redis)
     async with client:
@@ -200,15 +307,16 @@ async def _cache(
 
 
 def _feedback(
-    loaded: LoadedSettings, stores: EmbeddedStores, telemetry: Telemetry, clock: Clock
+    loaded: LoadedSettings, around: Surroundings, telemetry: Telemetry, clock: Clock
 ) -> AbstractAsyncContextManager[Feedback]:
     return open_feedback(
-        stores.events_url,
+        around.stores.events_url,
         redis=loaded.settings.redis,
         settings=loaded.settings.events,
-        directory=state_directory(loaded),
+        directory=loaded.state_directory,
         telemetry=telemetry,
         clock=clock,
+        consumer=around.consumer,
     )
 
 
@@ -219,7 +327,7 @@ def _experiments(loaded: LoadedSettings) -> Assigner:
     return load_experiments(loaded.path(file), loaded.settings.deployments)
 
 
-def _summary(settings: Settings, stores: EmbeddedStores) -> str:
+def _summary(settings: Settings, stores: Stores) -> str:
     redis = settings.redis
     if redis.url is None:
         return "embedded Valkey; set redis.url for a server of your own"

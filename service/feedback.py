@@ -46,6 +46,7 @@ async def open_feedback(
     directory: Path,
     telemetry: Telemetry,
     clock: Clock,
+    consumer: str | None = None,
 ) -> AsyncIterator[Feedback]:
     """Everything about feedback, started; stopped in reverse order, with nothing lost.
 
@@ -56,6 +57,7 @@ async def open_feedback(
         directory: The state directory, for the signing key and the spool.
         telemetry: Told of the calls.
         clock: The service's.
+        consumer: As `Aggregator` takes it.
 
     Raises:
         StartupError: a key or the URL cannot be used.
@@ -72,7 +74,7 @@ async def open_feedback(
         calls = telemetry.store("events", address=address, port=port, database=database)
         log = EventLog(EventStream(client, settings, calls.call), spool, clock)
         sink = StreamExposureSink(log)
-        aggregator = Aggregator(client, settings, clock)
+        aggregator = Aggregator(client, settings, clock, consumer=consumer)
         for part in (log, sink, aggregator):
             await part.start()
             stack.push_async_callback(part.stop)

@@ -9,15 +9,18 @@ from service.batching.batcher import Batcher
 from service.cache import ScoreCache
 from service.deployments import Deployment, Deployments
 from service.deployments.recovery import can_score
-from service.engines.state import EngineState
 from service.events.aggregation import Aggregator
 from service.events.event_log import EventLog
 from service.events.spool import Spool
 from service.feedback import Feedback
 from service.health import ComponentHealth
-from service.stores import EmbeddedStores
+from service.messages import EngineStatus
+from service.processes.board import Board
+from service.stores import Stores
 from service.telemetry import names
 from service.telemetry.metrics import Metrics
+
+Probe = Callable[[], ComponentHealth]
 
 OK = ComponentHealth(status="ok")
 
@@ -26,10 +29,10 @@ def probes(
     cache: ScoreCache,
     feedback: Feedback,
     deployments: Deployments,
-    stores: EmbeddedStores,
+    stores: Stores,
     *,
     allow_degraded: bool,
-) -> dict[str, Callable[[], ComponentHealth]]:
+) -> dict[str, Probe]:
     """Component name to what says how it is; none of them does I/O."""
     return {
         "cache": partial(cache_health, cache),
@@ -38,8 +41,8 @@ def probes(
         "aggregation": partial(aggregation_health, feedback.aggregator),
         "stores": partial(stores_health, stores),
         **{
-            f"deployment:{name}": partial(engines_health, deployment, allow_degraded)
-            for name, deployment in deployments.items()
+            f"deployment:{name}": partial(_deployment_health, deployments, name, allow_degraded)
+            for name in deployments
         },
     }
 
@@ -51,6 +54,13 @@ def watch(
     metrics.watch_store("cache", lambda: _condition(cache.status().state == "connected"))
     metrics.watch_cache_failures(partial(_cache_failures, cache))
     _watch_feedback(metrics, feedback)
+    watch_deployments(metrics, deployments)
+    deployments.on_change(partial(watch_deployments, metrics, deployments))
+
+
+def watch_deployments(metrics: Metrics, deployments: Deployments) -> None:
+    """Show the deployments that serve now, and none that served before."""
+    metrics.forget_models()
     for deployment in deployments.values():
         _watch_deployment(metrics, deployment)
 
@@ -65,6 +75,8 @@ def _watch_feedback(metrics: Metrics, feedback: Feedback) -> None:
 
 
 def _watch_deployment(metrics: Metrics, deployment: Deployment) -> None:
+    # The gauges get its chains and not the deployment: a forgotten gauge holds itself, what it
+    # holds stays until Python collects, and a version that left waits for nobody to hold it.
     manifest, precision = deployment.bundle.manifest, deployment.model.precision
     model = f"{manifest.name}@{manifest.version}"
     metrics.model_loaded(manifest.name, manifest.version, precision)
@@ -72,8 +84,10 @@ def _watch_deployment(metrics: Metrics, deployment: Deployment) -> None:
         return
     metrics.watch_queue(model, precision, partial(_waiting_rows, deployment.batcher))
     for place, state in enumerate(deployment.engines):
-        condition = partial(_engine_condition, deployment, place)
+        condition = partial(_engine_condition, deployment.chains, place)
         metrics.watch_engine(model, precision, state.engine.name, condition)
+        status = partial(_engine_status, deployment.chains, place)
+        metrics.watch_engine_status(model, precision, state.engine.name, status)
 
 
 def cache_health(cache: ScoreCache) -> ComponentHealth:
@@ -112,7 +126,7 @@ def aggregation_health(aggregator: Aggregator) -> ComponentHealth:
     )
 
 
-def stores_health(stores: EmbeddedStores) -> ComponentHealth:
+def stores_health(stores: Stores) -> ComponentHealth:
     down = [server.name for server in stores.status() if server.state == "down"]
     if not down:
         return OK
@@ -121,11 +135,28 @@ def stores_health(stores: EmbeddedStores) -> ComponentHealth:
     )
 
 
+def workers_health(board: Board) -> ComponentHealth:
+    """How many of the processes serve; this one does, as it was asked."""
+    if board.serving >= board.workers:
+        return OK
+    return ComponentHealth(
+        status="degraded",
+        detail=f"{board.serving} of {board.workers} workers serve, the others are being started",
+    )
+
+
+def _deployment_health(
+    deployments: Deployments, name: str, allow_degraded: bool
+) -> ComponentHealth:
+    """Of whatever serves under the name by now."""
+    return engines_health(deployments[name], allow_degraded)
+
+
 def engines_health(deployment: Deployment, allow_degraded: bool) -> ComponentHealth:
-    failing = [state for state in deployment.engines if not _is_well(state)]
+    failing = [state for state in deployment.engines if not state.is_well]
     if not failing:
         return OK
-    why = "; ".join(state.last_error or state.engine.name for state in failing)
+    why = "; ".join(state.problem for state in failing)
     if can_score(deployment):
         return ComponentHealth(status="degraded", detail=f"other engines answer: {why}")
     if allow_degraded:
@@ -150,12 +181,16 @@ def _waiting_rows(batcher: Batcher) -> float:
     return batcher.waiting_rows
 
 
-def _engine_condition(deployment: Deployment, place: int) -> names.Condition:
-    return _condition(_is_well(deployment.engines[place]))
+def _engine_condition(chains: Sequence[EngineChain], place: int) -> names.Condition:
+    return _condition(_engine_state(chains, place).is_well)
 
 
-def _is_well(state: EngineState) -> bool:
-    return state.failures_in_a_row == 0
+def _engine_status(chains: Sequence[EngineChain], place: int) -> EngineStatus:
+    return _engine_state(chains, place).status
+
+
+def _engine_state(chains: Sequence[EngineChain], place: int) -> EngineState:
+    return total(chain.states() for chain in chains)[place]
 
 
 def _condition(is_well: bool) -> names.Condition:

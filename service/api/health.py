@@ -5,8 +5,10 @@ from typing import Any
 from litestar import Request, Response, get
 
 from service.api.given import Given
+from service.fleet import Fleet
 from service.health import Health, Readiness
-from service.telemetry import Telemetry
+from service.processes.figures import FIGURES, FIGURES_LIMIT_S
+from service.telemetry.merging import merged_page
 
 
 @get("/health/live", operation_id="live", summary="Is the process alive", tags=["health"])
@@ -27,7 +29,8 @@ async def ready(health: Given[Health]) -> Response[Readiness]:
 
 
 @get("/metrics", operation_id="metrics", summary="Prometheus metrics", tags=["health"])
-async def metrics(request: Request[Any, Any, Any], telemetry: Given[Telemetry]) -> Response[bytes]:
-    """Prometheus text, or OpenMetrics with exemplars where the Accept header asks for it."""
-    body, content_type = telemetry.metrics.render(request.headers.get("accept", ""))
+async def metrics(request: Request[Any, Any, Any], fleet: Given[Fleet]) -> Response[bytes]:
+    """Of all workers: Prometheus text, or OpenMetrics with exemplars where Accept asks for it."""
+    figures = await fleet.ask(FIGURES, limit_s=FIGURES_LIMIT_S)
+    body, content_type = merged_page(figures, request.headers.get("accept", ""))
     return Response(body, headers={"content-type": content_type})

@@ -15,6 +15,10 @@ def serve(
     port: Annotated[
         int | None, typer.Option(help="Port; 0 picks a free one.", min=0, max=65_535)
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that serve; 0: as suits the machine.", min=0, max=256),
+    ] = None,
     redis_url: Annotated[
         str | None, typer.Option(help="Redis or Valkey in place of the embedded servers.")
     ] = None,
@@ -32,6 +36,7 @@ def serve(
     flags: dict[tuple[str, ...], object] = {
         ("server", "host"): host,
         ("server", "port"): port,
+        ("server", "workers"): workers,
         ("redis", "url"): redis_url,
         ("state_directory",): str(state_directory.absolute()) if state_directory else None,
     }

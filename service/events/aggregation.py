@@ -78,11 +78,23 @@ class Aggregator:
         settings: EventSettings,
         clock: Clock,
         *,
+        consumer: str | None = None,
         adopt_after_s: float = ADOPT_AFTER_S,
         tidy_s: float = TIDY_S,
     ) -> None:
+        """Prepare.
+
+        Args:
+            client: Of the event server.
+            settings: Time-outs and lifetimes.
+            clock: The service's.
+            consumer: A name that no other process has now. Who takes the name of one that
+                died is given what that one had not finished, at once; None for a new name.
+            adopt_after_s: After how long a silent consumer's entries are taken over.
+            tidy_s: Between looks for such entries.
+        """
         self.counts = AggregationCounts()
-        self.consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.consumer = consumer or new_consumer()
         self._client = client
         self._clock = clock
         self._unit_ttl_s = ceil(settings.unit_ttl_s)
@@ -201,6 +213,11 @@ class Aggregator:
             self.counts.unreadable += 1
             _log.warning("entry %s of the event stream is unreadable: %s", entry_id, problem)
             return entry_id.decode(), {"unreadable": 1}, ()
+
+
+def new_consumer() -> str:
+    """A name that nobody had before."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def _arm_sums(event: Event) -> list[tuple[str, dict[str, int], str, str, str]]:

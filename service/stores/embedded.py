@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from service.errors import StartupError
-from service.settings import RedisSettings
+from service.settings import LoadedSettings, RedisSettings
 from service.stores.server import EmbeddedServer, ServerStatus
 
 _SOCKET_PATH_LIMIT = 103
@@ -91,6 +91,14 @@ class EmbeddedStores:
     def _server(self, name: str, options: dict[str, str]) -> EmbeddedServer:
         socket = self._sockets / f"{name}.sock"
         return EmbeddedServer(name, directory=self._data, socket=socket, options=options)
+
+
+def embedded_stores(loaded: LoadedSettings) -> EmbeddedStores:
+    """The stores that these settings want; nothing is touched yet."""
+    settings = loaded.settings
+    return EmbeddedStores(
+        loaded.state_directory, redis=settings.redis, max_memory_mb=settings.cache.max_memory_mb
+    )
 
 
 def _socket_directory(data: Path) -> Path:

@@ -233,6 +233,23 @@ async def test_what_a_crashed_consumer_had_read_is_adopted(client, aggregator, d
     assert survivor.counts.adopted == 150
 
 
+async def test_who_takes_the_name_of_a_crashed_consumer_need_not_wait(
+    client, aggregator, day, until
+):
+    events = day(20)
+    await append(client, *events)
+    await client.xgroup_create(STREAM, GROUP, id="0")
+    await client.xreadgroup(GROUP, "worker-0", {STREAM: ">"}, count=15)
+
+    next_one = aggregator(consumer="worker-0")
+    await next_one.start()
+    await until(lambda: nothing_is_left(client))
+    await next_one.stop()
+
+    assert await sums_of(client) == expected(events)
+    assert next_one.counts.adopted == 0
+
+
 async def test_what_is_adopted_too_early_still_counts_once(client, aggregator, day, until):
     """The first consumer was only slow: both hold the entries, and both add them up."""
     events = day(100)
