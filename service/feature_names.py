@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from ranking_models.schema import ITEM_ID, USER_ID, FeatureSchema, FeatureValue, Source
 from service.errors import InvalidRequest
-from service.messages import Candidate, RankRequest
+from service.messages import RankRequest
 
 SURFACE = "surface"
 STANDARD_CONTEXT = frozenset((SURFACE, "device", "country", "hour"))
@@ -15,11 +15,13 @@ ANCHOR_ITEM = "anchor_item"
 """The context feature that holds the anchor, for models that declare it."""
 
 
-class FeatureNames(Struct, frozen=True):
+class FeatureNames(Struct):
     """The feature names that requests may carry, by source, over all loaded models.
 
     Checked against all of them, not only the routed one: a request must not
-    be valid for one variant of an experiment and invalid for another.
+    be valid for one variant of an experiment and invalid for another. When
+    another version of a model serves, its names join them, and none is taken
+    away: a request that was valid stays so until the next start.
     """
 
     user: frozenset[str]
@@ -40,6 +42,13 @@ class FeatureNames(Struct, frozen=True):
             context=names("context", ANCHOR_ITEM) | STANDARD_CONTEXT,
             numeric_context=frozenset(spec.name for spec in dense),
         )
+
+    def learn(self, schemas: Sequence[FeatureSchema]) -> None:
+        """From now on the names of these models are known as well."""
+        more = FeatureNames.of(schemas)
+        self.user, self.item = self.user | more.user, self.item | more.item
+        self.context = self.context | more.context
+        self.numeric_context = self.numeric_context | more.numeric_context
 
     def context_value(self, name: str, text: str) -> FeatureValue:
         """A context value from a query parameter.
@@ -65,9 +74,8 @@ class FeatureNames(Struct, frozen=True):
         _check_names(request.context, self.context, "$.context")
         if not isinstance(request.context.get(SURFACE, ""), str):
             raise InvalidRequest("surface takes text", f"$.context.{SURFACE}")
-        for index, candidate in enumerate(request.candidates):
-            if isinstance(candidate, Candidate) and candidate.features:
-                _check_names(candidate.features, self.item, f"$.candidates[{index}].features")
+        for index, candidate in request.described():
+            _check_names(candidate.features, self.item, f"$.candidates[{index}].features")
 
 
 def _check_names(values: Mapping[str, object], known: frozenset[str], path: str) -> None:

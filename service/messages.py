@@ -1,6 +1,7 @@
 """Every value that crosses a border of the service."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeGuard
 
 import msgspec
 from msgspec import Meta, Struct
@@ -68,8 +69,13 @@ class RankRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """What another system has decided."""
 
     def __post_init__(self) -> None:
-        ids = self.candidate_ids()
-        if len(set(ids)) != len(ids):
+        try:
+            # Of ids alone: a description has no hash.
+            distinct: set[object] = set(self.candidates)
+        except TypeError:
+            distinct = set(self.candidate_ids())
+        if len(distinct) != len(self.candidates):
+            ids = self.candidate_ids()
             first = {item: at for at, item in reversed([*enumerate(ids)])}
             twice = next(at for at, item in enumerate(ids) if first[item] < at)
             # In msgspec's own words for the place; it knows none for a whole request.
@@ -78,11 +84,32 @@ class RankRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
                 f" - at `$.candidates[{twice}]`"
             )
 
-    def candidate_ids(self) -> list[str]:
-        return [c if isinstance(c, str) else c.id for c in self.candidates]
+    def candidate_ids(self) -> tuple[str, ...]:
+        """In the order asked; the very candidates where none is described."""
+        given = self.candidates
+        if _are_ids(given):
+            return given
+        return tuple(c if isinstance(c, str) else c.id for c in given)
+
+    def described(self) -> Sequence[tuple[int, Candidate]]:
+        """The candidates that carry feature values, each with its place."""
+        given = self.candidates
+        if _are_ids(given):
+            return ()
+        return [(i, c) for i, c in enumerate(given) if isinstance(c, Candidate) and c.features]
 
 
-class RankedItem(Struct, frozen=True):
+def _are_ids(candidates: tuple[Text | Candidate, ...]) -> TypeGuard[tuple[str, ...]]:
+    # A description has no hash, and those of the ids are known by now: without a look at each in
+    # Python this costs a quarter of one with `type`.
+    try:
+        hash(candidates)
+    except TypeError:
+        return False
+    return True
+
+
+class RankedItem(Struct, frozen=True, gc=False):
     """One place of the slate; rank 1 is the best."""
 
     id: str
@@ -92,7 +119,7 @@ class RankedItem(Struct, frozen=True):
     rank: int
 
 
-class ModelRef(Struct, frozen=True, kw_only=True):
+class ModelRef(Struct, frozen=True, kw_only=True, gc=False):
     """What scored: enough to find the very artefact again."""
 
     name: str
@@ -110,7 +137,7 @@ class ExperimentRef(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class CacheReport(Struct, frozen=True, kw_only=True):
+class CacheReport(Struct, frozen=True, kw_only=True, gc=False):
     """How much of the answer came from the cache, in candidates."""
 
     result: CacheResult
@@ -120,7 +147,7 @@ class CacheReport(Struct, frozen=True, kw_only=True):
     age_ms: int | None = None
 
 
-class Timing(Struct, frozen=True, kw_only=True):
+class Timing(Struct, frozen=True, kw_only=True, gc=False):
     """Where the time went, in milliseconds; what did not happen is 0."""
 
     total: float
@@ -138,6 +165,22 @@ class BatchReport(Struct, frozen=True, kw_only=True):
     waiting_rows: int
     """Rows that waited in the queue when the batch left, its own included."""
     oldest_wait_ms: float
+    executing: int = 0
+    """Batches that were under way when this one left."""
+    duplicate_rows: int = 0
+    """Rows that were not scored, as equal ones were in the same batch."""
+    engine_wait_ms: float = 0.0
+    """How long this request waited because every engine was busy, or others were first."""
+    company_wait_ms: float = 0.0
+    """How long it waited after that, with an engine free, for others to join its batch."""
+    arrival_rows_per_s: float | None = None
+    """How fast rows came in, as learnt by then; null before it is known."""
+    batch_fixed_ms: float | None = None
+    """What a batch costs whatever its size, as learnt by then; null before it is known."""
+    batch_row_us: float | None = None
+    """What each row adds to that, in microseconds."""
+    serial_share: float | None = None
+    """How far batches under way at the same time wait for each other: 0 not at all, 1 wholly."""
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
@@ -222,12 +265,34 @@ class ExperimentsReply(Struct, frozen=True, kw_only=True):
     """Equal definitions have equal digests; every exposure carries it."""
 
 
+EngineStatus = Literal["loading", "ready", "failing", "open", "probing", "hung", "refused"]
+"""loading: not there yet, the next engine of the chain answers. failing: its last call failed.
+open: it is left alone. probing: golden rows are asked of it. hung: a call does not come back.
+refused: it could not be loaded, such as for want of memory."""
+
+
 class EngineReport(Struct, frozen=True, kw_only=True):
     """What an engine has done since it was loaded, over all its instances."""
 
     name: str
-    status: Literal["ready", "failing"]
-    """failing: its last call failed; the next engine of the chain answers."""
+    precision: str
+    """Of the graph that it runs; another one than the deployment's where it cannot run that."""
+    status: EngineStatus
+    """Of the instance that is worst off."""
+    since: float
+    """Unix seconds: since when it has that status."""
+    opened: int
+    """How often it has been left alone."""
+    best_batch_rows: int | None
+    """Rows per call at which it scores most rows a second."""
+    split: bool
+    """Whether it runs as the exact split; the scores are the same but for rounding."""
+    shared: bool
+    """Whether the engine process runs it, once for all workers."""
+    predicted_bytes: int
+    """What it was expected to take of the GPU; 0 on a CPU."""
+    used_bytes: int
+    """What it took, as measured when it was loaded."""
     calls: int
     rows: int
     failed_calls: int
@@ -273,7 +338,48 @@ class DeploymentReport(Struct, frozen=True, kw_only=True):
     data: DataSource
 
 
+class ModelVersion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which version of a model to load, activate or unload."""
+
+    version: Annotated[str, Meta(pattern="^[0-9a-f]{8}$")]
+
+
+class VersionReport(Struct, frozen=True, kw_only=True):
+    """A version that is loaded, and what serves with it."""
+
+    version: str
+    default: bool
+    """Whether deployments that name no version serve with it."""
+    deployments: tuple[str, ...]
+    """Empty while it only stands by."""
+
+
+class ModelReport(Struct, frozen=True, kw_only=True):
+    """A model and its versions that are loaded."""
+
+    name: str
+    versions: tuple[VersionReport, ...]
+
+
+class MemoryHold(Struct, frozen=True, kw_only=True):
+    """What is counted for a model: what it was expected to take, or more if it took more."""
+
+    model: str
+    bytes: int
+
+
+class GpuMemory(Struct, frozen=True, kw_only=True):
+    """The memory of the GPU that models share."""
+
+    limit_bytes: int
+    held_bytes: int
+    holds: tuple[MemoryHold, ...]
+
+
 class ModelsReply(Struct, frozen=True, kw_only=True):
     """Everything that is loaded."""
 
     deployments: tuple[DeploymentReport, ...]
+    models: tuple[ModelReport, ...] = ()
+    gpu_memory: GpuMemory | None = None
+    """None where no model is on a GPU."""

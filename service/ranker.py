@@ -1,14 +1,18 @@
 """The straight line: one ranking request, from question to ordered slate."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import Struct
 
 from experiments.assignment import Units
 from experiments.events import Arm, Exposure, arms
+from service.batching.pending import Pending
+from service.batching.records import ScoredRows
 from service.clock import Clock
-from service.deployments import Deployment
+from service.deployments import Deployment, Deployments
+from service.engines.rows import as_features
 from service.errors import NoCandidates, UnknownItem
 from service.events.exposures import ExposureSink
 from service.events.slates import SlateIds
@@ -31,6 +35,22 @@ class Ranked(Struct, frozen=True, kw_only=True):
     deployment: Deployment
     fresh: Fresh | None
 
+    @property
+    def is_done(self) -> bool:
+        """Nothing is left to do."""
+        return self.exposure is None and self.fresh is None
+
+
+class _Asked(Struct, frozen=True):
+    """A request that is routed and encoded."""
+
+    request: RankRequest
+    routed: Routed
+    deployment: Deployment
+    rows: RequestRows
+    arrived: float
+    deadline: float
+
 
 class Ranker:
     """Ranks. Holds no state of its own; for one event loop."""
@@ -39,7 +59,7 @@ class Ranker:
         self,
         *,
         router: Router,
-        deployments: Mapping[str, Deployment],
+        deployments: Deployments,
         feature_names: FeatureNames,
         scorer: SlateScorer,
         slates: SlateIds,
@@ -75,6 +95,51 @@ class Ranker:
         with self._telemetry.ranking(arrived, request.request_id) as ranking:
             return await self._answer(request, self._route(request, ranking), ranking, arrived)
 
+    @property
+    def can_submit(self) -> bool:
+        """Nothing but an engine is to be waited for, whatever deployment a request gets."""
+        return self._deployments.wait_for_engines_only
+
+    def submit(
+        self, request: RankRequest, *, arrived: float, then: "Callable[[Ranked | Exception], None]"
+    ) -> "Submitted":
+        """Like `rank`, for a caller that needs no task to wait in; only if `can_submit`.
+
+        Args:
+            request: Decoded and valid in itself.
+            arrived: When it arrived, on our clock.
+            then: Told how it ended, on a later turn of the event loop.
+
+        Raises:
+            RankingError: refused or impossible; `then` is not called.
+        """
+        ranking = self._telemetry.ranking(arrived, request.request_id)
+        try:
+            asked = self._asked(request, self._route(request, ranking), arrived)
+
+            def scored(end: ScoredRows | Exception) -> None:
+                then(self._submitted(asked, ranking, end))
+
+            pending = self._scorer.submit(
+                request, asked.deployment, asked.rows, asked.deadline, scored
+            )
+        except Exception as error:
+            ranking.end(error)
+            raise
+        return Submitted(pending, ranking)
+
+    def _submitted(
+        self, asked: _Asked, ranking: Ranking, end: ScoredRows | Exception
+    ) -> "Ranked | Exception":
+        try:
+            scored = self._scorer.submitted(asked.request, asked.deployment, asked.rows, end)
+            ranked = self._ranked(asked, scored, ranking)
+        except Exception as error:
+            ranking.end(error)
+            return error
+        ranking.end()
+        return ranked
+
     async def item_page(self, page: RankRequest, *, arrived: float) -> Ranked:
         """Order the precomputed candidates of the page's anchor item.
 
@@ -109,52 +174,57 @@ class Ranker:
             routed = self._router.route(
                 units, surface, force=request.force, external=request.external
             )
-        self._telemetry.metrics.external_ignored(len(routed.external_ignored))
+        if routed.external_ignored:
+            self._telemetry.metrics.external_ignored(len(routed.external_ignored))
         ranking.routed(surface, routed.references(), routed.serving())
         return routed
 
     async def _answer(
         self, request: RankRequest, routed: Routed, ranking: Ranking, arrived: float
     ) -> Ranked:
+        asked = self._asked(request, routed, arrived)
+        scored = await self._scorer.scores(request, asked.deployment, asked.rows, asked.deadline)
+        return self._ranked(asked, scored, ranking)
+
+    def _asked(self, request: RankRequest, routed: Routed, arrived: float) -> _Asked:
         deployment = self._deployments[routed.deployment]
         rows = deployment.features.encode(request)
         deadline = arrived + request.timeout_ms / 1000
-        scored = await self._scorer.scores(request, deployment, rows, deadline)
+        return _Asked(request, routed, deployment, rows, arrived, deadline)
+
+    def _ranked(self, asked: _Asked, scored: SlateScores, ranking: Ranking) -> Ranked:
         if scored.failure is not None:
             if not self._allow_degraded:
                 raise scored.failure
             ranking.fell_back(scored.failure)
-        counted = arms(routed.assignments)
-        reply = self._reply(request, routed, counted, rows, scored, arrived)
-        if request.explain:
-            reply = _explained(reply, deployment, rows, scored)
-        ranking.answered(reply, len(rows.item_ids))
-        exposure = self._exposure(routed, counted, rows, reply)
-        return Ranked(reply=reply, exposure=exposure, deployment=deployment, fresh=scored.fresh)
+        assignments = asked.routed.assignments
+        counted = arms(assignments) if assignments else ()
+        reply = self._reply(asked, counted, scored)
+        if asked.request.explain:
+            reply = _explained(reply, asked.deployment, asked.rows, scored)
+        ranking.answered(reply, len(asked.rows.item_ids))
+        return Ranked(
+            reply=reply,
+            exposure=self._exposure(asked, counted, reply),
+            deployment=asked.deployment,
+            fresh=scored.fresh,
+        )
 
-    def _reply(
-        self,
-        request: RankRequest,
-        routed: Routed,
-        counted: tuple[Arm, ...],
-        rows: RequestRows,
-        scored: SlateScores,
-        arrived: float,
-    ) -> RankReply:
+    def _reply(self, asked: _Asked, counted: tuple[Arm, ...], scored: SlateScores) -> RankReply:
+        request, batch = asked.request, scored.batch
         slate_id = self._slates.new(self._clock.wall())
-        items = best(rows.item_ids, scored.scores, request.k)
-        batch = scored.batch
+        items = best(asked.rows.item_ids, scored.scores, request.k)
         return RankReply(
             request_id=request.request_id,
             slate_id=slate_id,
             items=items,
             model=scored.model,
-            experiments=routed.references(),
+            experiments=asked.routed.references(),
             exposure=self._token(counted, slate_id, items),
             cache=scored.cache,
             degraded=scored.degraded,
             timing_ms=Timing(
-                total=_ms(self._clock.now() - arrived),
+                total=_ms(self._clock.now() - asked.arrived),
                 cache=_ms(scored.cache_s),
                 queue=_ms(batch.queue_s if batch else 0.0),
                 engine=_ms(batch.engine_s if batch else 0.0),
@@ -179,7 +249,7 @@ class Ranker:
         )
 
     def _exposure(
-        self, routed: Routed, counted: tuple[Arm, ...], rows: RequestRows, reply: RankReply
+        self, asked: _Asked, counted: tuple[Arm, ...], reply: RankReply
     ) -> Exposure | None:
         if not counted:
             return None
@@ -188,14 +258,26 @@ class Ranker:
             arms=counted,
             at=self._clock.wall(),
             latency_ms=reply.timing_ms.total,
-            candidates=len(rows.item_ids),
+            candidates=len(asked.rows.item_ids),
             cache_hits=reply.cache.hits,
             cache_misses=reply.cache.misses,
             cache_result=reply.cache.result,
             engine=reply.model.engine,
             degraded=reply.degraded,
-            config_digest=routed.config_digest,
+            config_digest=asked.routed.config_digest,
         )
+
+
+class Submitted(Struct, frozen=True):
+    """A request whose rows wait for an engine."""
+
+    _pending: Pending
+    _ranking: Ranking
+
+    def cancel(self) -> None:
+        """Nobody waits any more, and nobody is told."""
+        self._pending.cancel()
+        self._ranking.end(asyncio.CancelledError())
 
 
 def _beside(deployment: Deployment, anchor: str) -> tuple[str, ...]:
@@ -210,13 +292,14 @@ def _beside(deployment: Deployment, anchor: str) -> tuple[str, ...]:
 def _explained(
     reply: RankReply, deployment: Deployment, rows: RequestRows, scored: SlateScores
 ) -> RankReply:
-    batch = deployment.features.batch(rows) if scored.inputs is None else scored.inputs
+    gathered = as_features(deployment.features.rows(rows))
     row_of = {item: row for row, item in enumerate(rows.item_ids)}
     schema = deployment.bundle.schema
-    inputs = {item.id: named_inputs(schema, batch, row_of[item.id]) for item in reply.items}
+    inputs = {item.id: named_inputs(schema, gathered, row_of[item.id]) for item in reply.items}
     report = scored.batch.batch if scored.batch else None
     return msgspec.structs.replace(reply, explain=Explanation(batch=report, inputs=inputs))
 
 
 def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+    # To the microsecond, as `round(..., 3)` has it for a few times as much.
+    return int(seconds * 1e6 + 0.5) / 1000

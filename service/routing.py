@@ -17,12 +17,15 @@ class Routed(Struct, frozen=True, kw_only=True):
 
     deployment: str
     assignments: tuple[Assignment, ...]
-    config_digest: str
+    config_digest: str = ""
+    """Of the experiments' definitions; empty where no experiment runs."""
     external_ignored: tuple[str, ...] = ()
     """External decisions that name no experiment or variant of ours."""
 
     def references(self) -> tuple[ExperimentRef, ...]:
         """The decisions as the reply tells them."""
+        if not self.assignments:
+            return ()
         return _references(self.assignments)
 
     def serving(self) -> tuple[ExperimentRef, ...]:
@@ -30,6 +33,8 @@ class Routed(Struct, frozen=True, kw_only=True):
 
         The others only kept the unit out: it is served as if they were not there.
         """
+        if not self.assignments:
+            return ()
         picked = [a for a in self.assignments if a.picked]
         return _references(sorted(picked, key=lambda a: a.deployment is None))
 
@@ -48,6 +53,8 @@ class Router:
         self._source = source
         self._surfaces = dict(surfaces)
         self._default = self._surfaces.get(DEFAULT_SURFACE, default)
+        own = {*self._surfaces.values(), self._default}
+        self._alone = {name: Routed(deployment=name, assignments=()) for name in own}
 
     def route(
         self,
@@ -64,11 +71,13 @@ class Router:
         """
         # One look at the source: a reload cannot mix two generations in a request.
         assigner = self._source.current()
+        own = self._surfaces.get(surface or DEFAULT_SURFACE, self._default)
+        if not (assigner.experiments or force or external):
+            return self._alone[own]
         try:
             decision = assigner.decide(units, forced=force, external=external)
         except ForceRefused as error:
             raise InvalidRequest(str(error), f"$.force.{error.key}") from None
-        own = self._surfaces.get(surface or DEFAULT_SURFACE, self._default)
         return Routed(
             deployment=decision.deployment or own,
             assignments=decision.assignments,

@@ -5,14 +5,15 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Struct
 
-from ranking_models.schema import FeatureBatch, FeatureValue, Float32
+from ranking_models.schema import FeatureValue, Float32
+from service.batching.pending import Pending, Then
 from service.batching.records import ScoredRows, ScoredTooLate
-from service.cache import CacheLookup, SlateKey
+from service.cache import CacheLookup, ScoreCache, SlateKey
 from service.clock import Clock
 from service.deployments import Deployment
 from service.errors import DeadlineExpired, DeadlinePassed, EngineFailed, EnginesFailed
 from service.features import RequestRows
-from service.messages import CacheReport, Candidate, Degraded, ModelRef, RankRequest
+from service.messages import CacheReport, Degraded, ModelRef, RankRequest
 from service.telemetry import Telemetry
 
 BYPASS = CacheReport(result="bypass", hits=0, misses=0)
@@ -37,8 +38,6 @@ class SlateScores(Struct, frozen=True, kw_only=True):
     failure: DeadlinePassed | EnginesFailed | None = None
     """Why it is popularity that ranks, where an engine should have."""
     cache_s: float = 0.0
-    inputs: FeatureBatch | None = None
-    """What the engines were asked; None where none was."""
     batch: ScoredRows | None = None
     """None when no engine's scores are among these."""
     fresh: Fresh | None = None
@@ -52,6 +51,9 @@ class _Asked(Struct, frozen=True, kw_only=True):
     took_s: float = 0.0
     key: SlateKey | None = None
     """Where it wants computed scores; None if it has them, or wants none."""
+
+
+_NOT_ASKED = _Asked()
 
 
 class SlateScorer:
@@ -74,27 +76,78 @@ class SlateScorer:
         """
         if deployment.batcher is None:
             return _by_popularity(deployment, rows)
-        asked = await self._ask_cache(request, deployment, rows, deadline)
+        asked = _NOT_ASKED
+        if deployment.cache is not None:
+            asked = await self._ask(deployment.cache, request, deployment, rows, deadline)
         if asked.scores is not None:
             return _cached(deployment, asked, asked.scores)
-        inputs = deployment.features.batch(rows)
         try:
             done = await deployment.batcher.score(
-                inputs,
+                deployment.features.rows(rows),
                 deadline=deadline,
                 priority=request.priority,
+                deployment=deployment.name,
                 context=self._telemetry.sampled_request(),
             )
         except (DeadlineExpired, EngineFailed) as why:
-            return _degraded(request, deployment, rows, asked, inputs, why)
-        return _computed(deployment, asked, inputs, done)
+            return _degraded(request, deployment, rows, asked, why)
+        return _computed(deployment, asked, done)
 
-    async def _ask_cache(
-        self, request: RankRequest, deployment: Deployment, rows: RequestRows, deadline: float
+    def submit(
+        self,
+        request: RankRequest,
+        deployment: Deployment,
+        rows: RequestRows,
+        deadline: float,
+        then: Then,
+    ) -> Pending:
+        """Begin what `scores` does, for a deployment that has engines and no cache.
+
+        Args:
+            request: Decoded.
+            deployment: What serves it.
+            rows: The request, encoded.
+            deadline: Until when scores are wanted.
+            then: Told how it ended, on a later turn of the event loop; see `submitted`.
+
+        Returns:
+            What to `cancel` if nobody waits any more.
+
+        Raises:
+            QueueFull, DeadlineUnreachable, NotReady: refused at the door.
+        """
+        assert deployment.batcher is not None
+        return deployment.batcher.submit(
+            deployment.features.rows(rows),
+            deadline=deadline,
+            then=then,
+            priority=request.priority,
+            deployment=deployment.name,
+            context=self._telemetry.sampled_request(),
+        )
+
+    @staticmethod
+    def submitted(
+        request: RankRequest,
+        deployment: Deployment,
+        rows: RequestRows,
+        end: ScoredRows | Exception,
+    ) -> SlateScores:
+        """What `scores` gives, or raises, once `submit` has told how it ended."""
+        if isinstance(end, ScoredRows):
+            return _computed(deployment, _NOT_ASKED, end)
+        if isinstance(end, DeadlineExpired | EngineFailed):
+            return _degraded(request, deployment, rows, _NOT_ASKED, end)
+        raise end
+
+    async def _ask(
+        self,
+        cache: ScoreCache,
+        request: RankRequest,
+        deployment: Deployment,
+        rows: RequestRows,
+        deadline: float,
     ) -> _Asked:
-        cache = deployment.cache
-        if cache is None:
-            return _Asked()
         key = deployment.key(rows, _overrides(request), cache.epoch)
         started = self._clock.now()
         # The other half is for the engines, should the cache hang.
@@ -121,16 +174,13 @@ def _cached(deployment: Deployment, asked: _Asked, scores: Float32) -> SlateScor
     )
 
 
-def _computed(
-    deployment: Deployment, asked: _Asked, inputs: FeatureBatch, done: ScoredRows
-) -> SlateScores:
+def _computed(deployment: Deployment, asked: _Asked, done: ScoredRows) -> SlateScores:
     return SlateScores(
         scores=done.scores,
         model=deployment.served_by(done.engine),
         cache=asked.report,
         degraded="fallback_engine" if done.fallback else None,
         cache_s=asked.took_s,
-        inputs=inputs,
         batch=done,
         fresh=_fresh(asked, done),
     )
@@ -141,7 +191,6 @@ def _degraded(
     deployment: Deployment,
     rows: RequestRows,
     asked: _Asked,
-    inputs: FeatureBatch,
     why: DeadlineExpired | EngineFailed,
 ) -> SlateScores:
     late = isinstance(why, DeadlineExpired)
@@ -153,7 +202,6 @@ def _degraded(
         cache_s=asked.took_s,
         degraded="popularity",
         failure=DeadlinePassed(request.timeout_ms) if late else EnginesFailed(deployment.name),
-        inputs=inputs,
         # Too late for this caller, but in time for the next one who asks the same.
         fresh=_fresh(asked, why.scored) if isinstance(why, ScoredTooLate) else None,
     )
@@ -174,4 +222,4 @@ def _fresh(asked: _Asked, done: ScoredRows) -> Fresh | None:
 
 
 def _overrides(request: RankRequest) -> dict[str, Mapping[str, FeatureValue]]:
-    return {c.id: c.features for c in request.candidates if isinstance(c, Candidate) and c.features}
+    return {candidate.id: candidate.features for _, candidate in request.described()}

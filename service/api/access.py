@@ -6,6 +6,7 @@ import ipaddress
 from typing import Any
 
 from litestar import Request
+from msgspec import Struct
 
 from service.errors import Forbidden, Unauthorised
 from service.settings import AuthSettings, Scope
@@ -14,14 +15,33 @@ FORWARDING = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 """What proxies add to a request; one is enough."""
 
 
+class Caller(Struct, frozen=True):
+    """Who sent a request, as far as access depends on it."""
+
+    authorization: str
+    """The header; empty without one."""
+    host: str | None
+    """The address at the other end."""
+    forwarded: bool
+    """A proxy has added its headers."""
+
+
 class Access:
     """Checks the bearer key of a request against the settings."""
 
     def __init__(self, settings: AuthSettings) -> None:
         self._keys = settings.keys
 
+    @property
+    def needs_key(self) -> bool:
+        return bool(self._keys)
+
     def require(self, request: Request[Any, Any, Any], scope: Scope) -> None:
-        """Let the request pass, or refuse it.
+        """Let the request pass, or refuse it; see `check`."""
+        self.check(_caller(request), scope)
+
+    def check(self, caller: Caller, scope: Scope) -> None:
+        """Let a caller pass, or refuse it.
 
         Raises:
             Unauthorised: keys are configured and the request carries none of them.
@@ -29,10 +49,10 @@ class Access:
                 request from another machine or through a proxy.
         """
         if not self._keys:
-            if scope == "admin" and not _from_loopback(request):
+            if scope == "admin" and not _from_loopback(caller):
                 raise Forbidden("without API keys this is for direct loopback clients only")
             return
-        scopes = self._scopes(request.headers.get("authorization", ""))
+        scopes = self._scopes(caller.authorization)
         if scope not in scopes:
             raise Forbidden(f"the key lacks the scope {scope!r}")
 
@@ -48,12 +68,20 @@ class Access:
         return matches[0].scopes
 
 
-def _from_loopback(request: Request[Any, Any, Any]) -> bool:
+def _caller(request: Request[Any, Any, Any]) -> Caller:
+    return Caller(
+        authorization=request.headers.get("authorization", ""),
+        host=None if request.client is None else request.client.host,
+        forwarded=any(name in request.headers for name in FORWARDING),
+    )
+
+
+def _from_loopback(caller: Caller) -> bool:
     # A proxy on this machine makes everybody loopback, and the loopback that a
     # trusted one tells of may be its own machine's, or made up by its client.
-    if request.client is None or any(name in request.headers for name in FORWARDING):
+    if caller.host is None or caller.forwarded:
         return False
     try:
-        return ipaddress.ip_address(request.client.host).is_loopback
+        return ipaddress.ip_address(caller.host).is_loopback
     except ValueError:
         return False

@@ -40,7 +40,12 @@ class Draining:
                 await _refuse(scope, receive, send)
 
 
+def shutting_down() -> NotReady:
+    """What those are told whom the end of a drain cuts off."""
+    return NotReady("this server is shutting down")
+
+
 async def _refuse(scope: HTTPScope, receive: Receive, send: Send) -> None:
     request: Request[Any, Any, Any] = Request(scope, receive, send)
-    refusal = from_ranking_error(request, NotReady("this server is shutting down"))
+    refusal = from_ranking_error(request, shutting_down())
     await refusal.to_asgi_response(None, request)(scope, receive, send)

@@ -9,10 +9,8 @@ from litestar.params import FromPath
 from msgspec import Struct
 
 from ranking_models.schema import FeatureValue
-from service.api.access import Access
-from service.api.given import Given
+from service.api.given import Given, RankingParts
 from service.api.openapi import PageOperation
-from service.clock import Clock
 from service.errors import InvalidRequest, UnknownItem, split_place
 from service.feature_names import FeatureNames
 from service.messages import (
@@ -24,7 +22,6 @@ from service.messages import (
     TimeoutMs,
     UserRef,
 )
-from service.ranker import Ranker
 
 
 class PageQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,10 +46,7 @@ _OWN = frozenset(PageQuery.__struct_fields__)
 async def recommendations(
     item_id: FromPath[str],
     request: Request[Any, Any, Any],
-    ranker: Given[Ranker],
-    feature_names: Given[FeatureNames],
-    access: Given[Access],
-    clock: Given[Clock],
+    parts: Given[RankingParts],
 ) -> Response[RankReply]:
     """The best k of the candidates that the bundle holds for an item.
 
@@ -60,13 +54,13 @@ async def recommendations(
     parameter under its own name. An item whose id holds a ``/`` has no page:
     a path cannot carry it, not as ``%2F`` either.
     """
-    arrived = clock.now()
-    access.require(request, "rank")
+    arrived = parts.clock.now()
+    parts.access.require(request, "rank")
     if len(item_id) > MAX_TEXT:
         raise UnknownItem(item_id)
-    page = page_request(item_id, _single(request), feature_names)
-    ranked = await ranker.item_page(page, arrived=arrived)
-    return Response(ranked.reply, background=BackgroundTask(ranker.record, ranked))
+    page = page_request(item_id, _single(request), parts.feature_names)
+    ranked = await parts.ranker.item_page(page, arrived=arrived)
+    return Response(ranked.reply, background=BackgroundTask(parts.ranker.record, ranked))
 
 
 def page_request(item_id: str, query: dict[str, str], names: FeatureNames) -> RankRequest:

@@ -19,7 +19,14 @@ from litestar.openapi.spec import (
     SecurityScheme,
 )
 
-from service.messages import MAX_CANDIDATES, MAX_TEXT, FeedbackEvent, Problem, RankRequest
+from service.messages import (
+    MAX_CANDIDATES,
+    MAX_TEXT,
+    FeedbackEvent,
+    ModelVersion,
+    Problem,
+    RankRequest,
+)
 
 _REFERENCE = "#/components/schemas/{name}"
 _TEXT = Schema(type=OpenAPIType.STRING, min_length=1, max_length=MAX_TEXT)
@@ -72,6 +79,14 @@ class PageOperation(Operation):
 
 
 @dataclass
+class VersionOperation(Operation):
+    """An operation that takes a `ModelVersion`."""
+
+    def __post_init__(self) -> None:
+        self.request_body = _body(_reference("ModelVersion"), "application/json")
+
+
+@dataclass
 class EventsOperation(Operation):
     """An operation that takes one event or many."""
 
@@ -91,7 +106,7 @@ class DocumentPlugin(JsonRenderPlugin):
 def completed(document: dict[str, Any]) -> dict[str, Any]:
     """The framework's document with our schemas beside its own, and our problems for its."""
     _, ours = msgspec.json.schema_components(
-        [RankRequest, FeedbackEvent, Problem], ref_template=_REFERENCE
+        [RankRequest, FeedbackEvent, ModelVersion, Problem], ref_template=_REFERENCE
     )
     components = document["components"]
     return {

@@ -29,7 +29,7 @@ def render(problem: Problem, headers: dict[str, str] | None = None) -> Response[
     """The response for a problem, with ``Retry-After`` where it helps."""
     headers = dict(headers or {})
     if problem.retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after_s)))
+        headers["Retry-After"] = retry_after(problem.retry_after_s)
     return Response(
         msgspec.json.encode(problem),
         status_code=problem.status,
@@ -38,24 +38,36 @@ def render(problem: Problem, headers: dict[str, str] | None = None) -> Response[
     )
 
 
+def retry_after(seconds: float) -> str:
+    """The header's value: whole seconds, and never none."""
+    return str(max(1, math.ceil(seconds)))
+
+
+def problem_of(error: RankingError, request_id: str | None) -> Problem:
+    """What a caller is told of an error.
+
+    Args:
+        error: What went wrong.
+        request_id: The caller's, if it is known.
+    """
+    return Problem(
+        type=f"urn:podium:problem:{error.code}",
+        title=error.title,
+        status=error.status,
+        code=error.code,
+        detail=str(error) or error.title,
+        path=error.path,
+        request_id=request_id,
+        retryable=error.retryable,
+        retry_after_s=error.retry_after_s,
+    )
+
+
 def from_ranking_error(request: Request[Any, Any, Any], error: RankingError) -> Response[bytes]:
     """What a handler refuses; `request.state.request_id` is the caller's, once it is known."""
     note_failure(error)
     headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else {}
-    return render(
-        Problem(
-            type=f"urn:podium:problem:{error.code}",
-            title=error.title,
-            status=error.status,
-            code=error.code,
-            detail=str(error) or error.title,
-            path=error.path,
-            request_id=request.state.get("request_id"),
-            retryable=error.retryable,
-            retry_after_s=error.retry_after_s,
-        ),
-        headers,
-    )
+    return render(problem_of(error, request.state.get("request_id")), headers)
 
 
 def from_framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -78,9 +90,14 @@ def from_framework(request: Request[Any, Any, Any], error: HTTPException) -> Res
 
 def from_defect(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Anything else is our mistake: logged with its stack, told without it."""
+    return from_ranking_error(request, told_of_defect(error))
+
+
+def told_of_defect(error: Exception) -> RankingError:
+    """What a caller is told of a mistake of ours, which is noted and logged here."""
     note_failure(error)
     _log.error("unhandled error", exc_info=error)
-    return from_ranking_error(request, RankingError("an error on our side; it has been logged"))
+    return RankingError("an error on our side; it has been logged")
 
 
 HANDLERS: ExceptionHandlersMap = {

@@ -1,4 +1,8 @@
-"""``POST /v1/rank``: order these candidates for this user."""
+"""``POST /v1/rank``: order these candidates for this user.
+
+Plain requests do not come this way but by `service/express`, which answers the
+same with the same pieces.
+"""
 
 from typing import Any
 
@@ -6,14 +10,11 @@ import msgspec
 from litestar import Request, Response, post
 from litestar.background_tasks import BackgroundTask
 
-from service.api.access import Access
 from service.api.bodies import decode, read_body
-from service.api.given import Given
+from service.api.given import Given, RankingParts
 from service.api.openapi import RankOperation
-from service.clock import Clock
 from service.messages import RankReply, RankRequest
-from service.ranker import Ranker
-from service.telemetry import Telemetry, names
+from service.telemetry import names
 
 _decoder = msgspec.json.Decoder(RankRequest)
 
@@ -26,22 +27,15 @@ _decoder = msgspec.json.Decoder(RankRequest)
     summary="Order candidates for a user",
     tags=["ranking"],
 )
-async def rank(
-    request: Request[Any, Any, Any],
-    ranker: Given[Ranker],
-    access: Given[Access],
-    clock: Given[Clock],
-    body_limit: Given[int],
-    telemetry: Given[Telemetry],
-) -> Response[RankReply]:
+async def rank(request: Request[Any, Any, Any], parts: Given[RankingParts]) -> Response[RankReply]:
     """Answers with the best k candidates inside the deadline, and says how it came about."""
-    arrived = clock.now()
-    access.require(request, "rank")
-    body = await read_body(request, body_limit)
-    with telemetry.step(names.SPAN_DECODE):
+    arrived = parts.clock.now()
+    parts.access.require(request, "rank")
+    body = await read_body(request, parts.body_limit)
+    with parts.telemetry.step(names.SPAN_DECODE):
         asked = decode(_decoder, body)
     request.state.request_id = asked.request_id
     if asked.force:
-        access.require(request, "admin")
-    ranked = await ranker.rank(asked, arrived=arrived)
-    return Response(ranked.reply, background=BackgroundTask(ranker.record, ranked))
+        parts.access.require(request, "admin")
+    ranked = await parts.ranker.rank(asked, arrived=arrived)
+    return Response(ranked.reply, background=BackgroundTask(parts.ranker.record, ranked))

@@ -3,8 +3,10 @@
 Nothing else in the service imports OpenTelemetry or the Prometheus client.
 """
 
-from service.telemetry.context import RequestTrace
+from service.telemetry.asgi import Exchange
+from service.telemetry.context import RequestTrace, on_behalf_of
 from service.telemetry.logs import configure_logging
+from service.telemetry.names import FallbackReason
 from service.telemetry.ranking import Ranking
 from service.telemetry.records import BatchMember, BatchRecord, EngineCall
 from service.telemetry.stores import StoreCalls
@@ -16,7 +18,9 @@ __all__ = [
     "BatchMember",
     "BatchRecord",
     "EngineCall",
+    "Exchange",
     "ExportSettings",
+    "FallbackReason",
     "Ranking",
     "RequestTrace",
     "StoreCalls",
@@ -25,4 +29,5 @@ __all__ = [
     "create_telemetry",
     "export_settings",
     "note_failure",
+    "on_behalf_of",
 ]

@@ -1,11 +1,12 @@
 """The outermost layer of the HTTP application: a server span and a duration per request."""
 
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.clock import Clock
 from service.telemetry import names
@@ -57,23 +58,43 @@ class TelemetryMiddleware:
 
 
 class Exchange:
-    """One HTTP request and its reply."""
+    """One HTTP request and its reply, from the moment it is made until `end`.
 
-    def __init__(self, scope: HTTPScope, tracing: Tracing, metrics: Metrics, clock: Clock) -> None:
+    A context around the work that answers it; work that is done in pieces is
+    put between `resume` and `pause`.
+
+    Args:
+        scope: What ASGI calls a scope; the route is read from it at the end.
+        tracing: Begins the server span.
+        metrics: Counts it.
+        clock: Measures it.
+        traced: Whether the headers may tell of a trace that it belongs to.
+    """
+
+    def __init__(
+        self,
+        scope: Mapping[str, Any],
+        tracing: Tracing,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        traced: bool = True,
+    ) -> None:
         self.status: int | None = None
         self._scope = scope
         self._path = scope["path"]  # the framework rewrites it
         self._method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
         self._metrics = metrics
         self._clock = clock
-        self._started_at = clock.now()
+        self.started_at = clock.now()
         self._ended = False
         watched = self._path == _METRICS or self._path.startswith(_HEALTH)
-        self._trace = None if watched else tracing.request(self._method, scope["headers"])
+        headers = scope["headers"] if traced else ()
+        self._trace = None if watched else tracing.request(self._method, headers)
+        metrics.http_started(self._method, scope["scheme"])
 
     def __enter__(self) -> Self:
-        self._token = current_request.set(self._trace)
-        self._metrics.http_started(self._method, self._scope["scheme"])
+        self.resume()
         return self
 
     def __exit__(
@@ -87,6 +108,14 @@ class Exchange:
             self.status = _SERVER_ERRORS
             note_failure(error)
         self.end()
+        self.pause()
+
+    def resume(self) -> None:
+        """What runs from here on runs on behalf of this request."""
+        self._token = current_request.set(self._trace)
+
+    def pause(self) -> None:
+        """What runs from here on does not."""
         current_request.reset(self._token)
 
     def end(self) -> None:
@@ -100,7 +129,7 @@ class Exchange:
             scheme=self._scope["scheme"],
             route=route or names.UNMATCHED,
             status=names.NONE if self.status is None else str(self.status),
-            seconds=self._clock.now() - self._started_at,
+            seconds=self._clock.now() - self.started_at,
             exemplar=None if self._trace is None else self._trace.exemplar(),
         )
         if self._trace is not None and self._trace.recording:
@@ -130,7 +159,7 @@ class Exchange:
             mark_failed(span, trace.error_type or str(self.status or "disconnected"))
 
 
-def _server(scope: HTTPScope) -> tuple[str, int | None]:
+def _server(scope: Mapping[str, Any]) -> tuple[str, int | None]:
     """Host and port as the caller named them, else those that we listen on."""
     for name, value in scope["headers"]:
         if name == b"host":

@@ -85,14 +85,23 @@ def _batch_span(
 
 
 def _batch_attributes(batch: BatchRecord) -> Attributes:
-    return {
+    attributes: dict[str, str | int | float] = {
         names.MODEL: batch.model,
         names.PRECISION: batch.precision,
         names.BATCH_ROWS: batch.rows,
         names.BATCH_JOBS: len(batch.members),
         names.BATCH_REASON: batch.reason,
         names.BATCH_WAITING_ROWS: batch.waiting_rows,
+        names.BATCH_OLDEST_WAIT_MS: round(batch.oldest_wait_s * 1000, 3),
+        names.BATCH_EXECUTING: batch.executing,
+        names.BATCH_DUPLICATE_ROWS: batch.duplicate_rows,
     }
+    if batch.arrival_rows_per_s is not None:
+        attributes[names.BATCH_ARRIVAL_ROWS_PER_S] = round(batch.arrival_rows_per_s, 1)
+    if batch.fixed_s is not None and batch.row_s is not None:
+        attributes[names.BATCH_FIXED_MS] = round(batch.fixed_s * 1000, 4)
+        attributes[names.BATCH_ROW_US] = round(batch.row_s * 1e6, 4)
+    return attributes
 
 
 def _member_spans(

@@ -1,10 +1,17 @@
 """The request that is being served, as its spans and log lines see it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, format_span_id, format_trace_id, set_span_in_context
+from opentelemetry.trace import (
+    Span,
+    format_span_id,
+    format_trace_id,
+    get_current_span,
+    set_span_in_context,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -23,15 +30,19 @@ class RequestTrace:
     touches it. A job in the batch queue carries it to its batch.
     """
 
-    __slots__ = ("context", "error_type", "request_id", "span", "variant")
+    __slots__ = ("error_type", "request_id", "span", "variant")
 
     def __init__(self, span: Span) -> None:
         self.span = span
         """Our server span; while nothing is exported, the caller's or an invalid one."""
-        self.context = set_span_in_context(span, NO_CONTEXT)
         self.request_id: str | None = None
         self.variant: str | None = None
         self.error_type: str | None = None
+
+    @property
+    def context(self) -> Context:
+        """The parent of spans inside the request."""
+        return set_span_in_context(self.span, NO_CONTEXT)
 
     @property
     def recording(self) -> bool:
@@ -68,6 +79,8 @@ current_request: ContextVar[RequestTrace | None] = ContextVar("current_request",
 
 def incoming_context(headers: Headers) -> Context:
     """The caller's W3C trace context; empty without a valid ``traceparent``."""
+    if not headers:
+        return NO_CONTEXT
     carrier: dict[str, list[str]] = {}
     for name, value in headers:
         known = _W3C_HEADERS.get(name)
@@ -76,3 +89,18 @@ def incoming_context(headers: Headers) -> Context:
     if "traceparent" not in carrier:
         return NO_CONTEXT
     return _W3C.extract(carrier, context=NO_CONTEXT)
+
+
+@contextmanager
+def on_behalf_of(traceparent: bytes) -> Iterator[None]:
+    """A request whose spans another process keeps: here its log lines name the trace.
+
+    Args:
+        traceparent: The caller's header; empty without one.
+    """
+    called = incoming_context([(b"traceparent", traceparent)] if traceparent else [])
+    token = current_request.set(RequestTrace(get_current_span(called)))
+    try:
+        yield
+    finally:
+        current_request.reset(token)

@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from service.errors import DeadlineUnreachable, QueueFull
 from service.messages import CacheResult, Degraded
 from service.telemetry import names
+from service.telemetry.tallies import counter, gauge, histogram
 
 Counts = Callable[[], Mapping[str, int]]
 
@@ -56,6 +57,11 @@ class Series(dict[tuple[str, ...], Kind], Generic[Kind]):
         for value in values:
             self[(value,)]
         return self
+
+    def clear(self) -> None:
+        """Show none of them any more."""
+        super().clear()
+        self._metric.clear()
 
     def __missing__(self, values: tuple[str, ...]) -> Kind:
         child = self[values] = self._metric.labels(*values)
@@ -105,15 +111,18 @@ class Instruments:
         )
 
     def _http(self) -> None:
-        self.http_seconds = self._seconds(
+        self.http_seconds = histogram(
+            self.registry,
             names.M_HTTP_DURATION,
             "Duration of HTTP requests, from the first byte to the last",
             "http_request_method",
             "url_scheme",
             "http_route",
             "http_response_status_code",
+            bounds=SECONDS_BUCKETS,
         )
-        self.http_active = self._gauge(
+        self.http_active = gauge(
+            self.registry,
             names.M_HTTP_ACTIVE,
             "HTTP requests that are being answered",
             "http_request_method",
@@ -121,7 +130,8 @@ class Instruments:
         )
 
     def _rankings(self) -> None:
-        self.requests = self._counter(
+        self.requests = counter(
+            self.registry,
             names.M_REQUESTS,
             "Ranking requests by how they ended",
             "surface",
@@ -129,23 +139,25 @@ class Instruments:
             "engine",
             "outcome",
         )
-        self.request_seconds = self._seconds(
+        self.request_seconds = histogram(
+            self.registry,
             names.M_REQUEST_SECONDS,
             "Time from the arrival of a ranking request to its slate or error",
             "variant",
             "cache",
+            bounds=SECONDS_BUCKETS,
         )
         self.external_ignored = Counter(
             names.M_EXTERNAL_IGNORED,
             "External decisions that name no experiment or variant of ours",
             registry=self.registry,
         )
-        self.inflight = Gauge(
-            names.M_INFLIGHT, "Ranking requests under way", registry=self.registry
+        self.inflight = gauge(self.registry, names.M_INFLIGHT, "Ranking requests under way")[()]
+        self.cache = counter(
+            self.registry, names.M_CACHE, "Answered rankings by what the cache gave", "result"
         )
-        self.cache = self._counter(
-            names.M_CACHE, "Answered rankings by what the cache gave", "result"
-        ).expect(*get_args(CacheResult))
+        for result in get_args(CacheResult):
+            self.cache[(result,)]
         self.cache_candidates = self._counter(
             names.M_CACHE_CANDIDATES,
             "Candidates asked of the cache, by whether it knew their score",
@@ -180,12 +192,12 @@ class Instruments:
         self.batch_reason = self._counter(
             names.M_BATCH_REASON, "Batches by why they left the queue", "reason"
         )
-        self.queue_seconds = Histogram(
+        self.queue_seconds = histogram(
+            self.registry,
             names.M_QUEUE_SECONDS,
             "Time from the arrival of a job in the queue to its batch",
-            buckets=SECONDS_BUCKETS,
-            registry=self.registry,
-        )
+            bounds=SECONDS_BUCKETS,
+        )[()]
         self.queue_depth_rows = self._gauge(
             names.M_QUEUE_DEPTH_ROWS, "Rows waiting for a batch", "model", "precision"
         )
@@ -197,10 +209,24 @@ class Instruments:
         )
         self.engine_state = self._gauge(
             names.M_ENGINE_STATE,
-            "1: it is well; 0: its last call failed, in one instance at least",
+            "1: it is well; 0: it gets no calls or its last one failed, in one instance at least",
             "model",
             "precision",
             "engine",
+        )
+        self.engine_status = self._gauge(
+            names.M_ENGINE_STATUS,
+            "1 for the status that its worst instance has; over several workers, their number",
+            "model",
+            "precision",
+            "engine",
+            "status",
+        )
+        self.fallbacks = self._counter(
+            names.M_FALLBACKS,
+            "Batches that the first engine did not score, or not wholly, by why",
+            "model",
+            "reason",
         )
         self.model_info = self._gauge(
             names.M_MODEL_INFO, "1 for every loaded model", "model", "version", "precision"

@@ -1,15 +1,17 @@
 """What is counted and measured: one method for each thing that happens.
 
-Safe from any thread. Recording is a dictionary look-up and an addition.
+Recording is a dictionary look-up and an addition. What happens to requests is
+told on the event loop's thread, the rest from any.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import get_args
 
-from prometheus_client.exposition import choose_encoder
-
-from service.messages import EventResult, ExperimentRef, FeedbackEvent, RankReply
+from service.messages import EngineStatus, EventResult, ExperimentRef, FeedbackEvent, RankReply
 from service.telemetry import names
 from service.telemetry.instruments import Counts, Instruments
+from service.telemetry.merging import FamilySnapshot, family_snapshot
 from service.telemetry.records import BatchRecord
 
 Exemplar = dict[str, str] | None
@@ -27,10 +29,9 @@ class Metrics:
         self._surfaces = frozenset(surfaces)
         self._to = Instruments()
 
-    def render(self, accept: str) -> tuple[bytes, str]:
-        """The page and its content type: OpenMetrics with exemplars if ``accept`` asks for it."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self._to.registry), content_type
+    def families(self) -> Iterator[FamilySnapshot]:
+        """All figures of this process, metric by metric; `merging` makes the page of them."""
+        return map(family_snapshot, self._to.registry.collect())
 
     # --- HTTP ---------------------------------------------------------------------
 
@@ -104,6 +105,8 @@ class Metrics:
         to, model = self._to, batch.model
         to.batch_rows.observe(batch.rows)
         to.batch_reason[batch.reason,].inc()
+        if batch.fallback is not None:
+            to.fallbacks[model, batch.fallback].inc()
         for member in batch.members:
             to.queue_seconds.observe(batch.taken_at - member.arrived_at)
         for call in batch.calls:
@@ -116,6 +119,14 @@ class Metrics:
 
     def model_loaded(self, model: str, version: str, precision: str) -> None:
         self._to.model_info[model, version, precision].set(1)
+        for reason in get_args(names.FallbackReason):
+            self._to.fallbacks[model, reason]  # begins at 0, for whoever watches its increase
+
+    def forget_models(self) -> None:
+        """Show no model, queue or engine: others are there now."""
+        to = self._to
+        for gauges in (to.model_info, to.queue_depth_rows, to.engine_state, to.engine_status):
+            gauges.clear()
 
     def watch_queue(self, model: str, precision: str, waiting_rows: Callable[[], float]) -> None:
         """Show the depth of a queue; asked with the page."""
@@ -128,6 +139,17 @@ class Metrics:
         self._to.engine_state[model, precision, engine].set_function(
             lambda: names.CONDITION_VALUES[condition()]
         )
+
+    def watch_engine_status(
+        self, model: str, precision: str, engine: str, status: Callable[[], EngineStatus]
+    ) -> None:
+        """Show which status an engine has; asked with the page."""
+
+        def has(asked: EngineStatus) -> float:
+            return float(status() == asked)
+
+        for one in get_args(EngineStatus):
+            self._to.engine_status[model, precision, engine, one].set_function(partial(has, one))
 
     # --- Redis ------------------------------------------------------------------------
 
@@ -200,6 +222,17 @@ class Metrics:
             "Entries of the event stream that were applied, of them adopted or unreadable, "
             "and steps that failed",
             "result",
+            counts,
+        )
+
+    # --- workers --------------------------------------------------------------------------
+
+    def watch_handover(self, counts: Counts) -> None:
+        """Show how many requests were answered by another worker than theirs."""
+        self._to.mirror(
+            names.M_HANDED_OVER,
+            "Requests given to another worker, taken from one, or lost with one and answered here",
+            "what",
             counts,
         )
 

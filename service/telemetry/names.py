@@ -24,6 +24,11 @@ Outcome = Literal[
 ]
 """How a ranking ended: a slate, a degraded slate, 4xx, 429, 504, 503, the caller left, 500."""
 
+FallbackReason = Literal[
+    "loading", "refused", "left_alone", "hung", "failed", "memory", "invalid_scores"
+]
+"""Why the first engine of a chain did not score a batch, or not all of it."""
+
 DropReason = Literal["queue_full", "export_failed", "shutdown"]
 """Why a finished span never reached the collector."""
 
@@ -80,6 +85,12 @@ BATCH_JOBS: Final = "podium.batch.jobs"
 BATCH_REASON: Final = "podium.batch.reason"
 BATCH_INDEX: Final = "podium.batch.index"
 BATCH_WAITING_ROWS: Final = "podium.batch.waiting_rows"
+BATCH_OLDEST_WAIT_MS: Final = "podium.batch.oldest_wait_ms"
+BATCH_EXECUTING: Final = "podium.batch.executing"
+BATCH_DUPLICATE_ROWS: Final = "podium.batch.duplicate_rows"
+BATCH_ARRIVAL_ROWS_PER_S: Final = "podium.batch.arrival_rows_per_s"
+BATCH_FIXED_MS: Final = "podium.batch.fixed_ms"
+BATCH_ROW_US: Final = "podium.batch.row_us"
 BATCH_LINKS_DROPPED: Final = "podium.batch.links_dropped"
 
 # --- metrics (counters get the suffix _total) -------------------------------------
@@ -98,6 +109,8 @@ M_QUEUE_DEPTH_ROWS: Final = "podium_queue_depth_rows"
 M_ENGINE_SECONDS: Final = "podium_engine_seconds"
 M_ENGINE_FAILURES: Final = "podium_engine_failures"
 M_ENGINE_STATE: Final = "podium_engine_state"
+M_ENGINE_STATUS: Final = "podium_engine_status"
+M_FALLBACKS: Final = "podium_fallbacks"
 M_MODEL_INFO: Final = "podium_model_info"
 M_CACHE: Final = "podium_cache"
 M_CACHE_CANDIDATES: Final = "podium_cache_candidates"
@@ -115,4 +128,7 @@ M_EXPOSURES_KEPT: Final = "podium_exposures_kept"
 M_DEGRADED: Final = "podium_degraded"
 M_SHED: Final = "podium_shed"
 M_DEADLINE_EXCEEDED: Final = "podium_deadline_exceeded"
+M_HANDED_OVER: Final = "podium_handed_over"
+M_WORKERS: Final = "podium_workers"
+M_WORKER_RESTARTS: Final = "podium_worker_restarts"
 M_TELEMETRY_DROPPED: Final = "podium_telemetry_dropped"

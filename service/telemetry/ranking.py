@@ -17,7 +17,10 @@ _CLIENT_ERRORS = range(400, 500)
 
 
 class Ranking:
-    """A context around the ranking of one request; whatever way it ends, it is counted once."""
+    """The ranking of one request, from the moment this is made until `end`.
+
+    A context around the work; whatever way that ends, it is counted once.
+    """
 
     __slots__ = ("_arrived_at", "_clock", "_metrics", "_reply", "_surface", "_trace", "_variant")
 
@@ -33,9 +36,9 @@ class Ranking:
         self._trace: RequestTrace | None = current_request.get()
         if self._trace is not None:
             self._trace.request_id = request_id
+        metrics.ranking_started()
 
     def __enter__(self) -> Self:
-        self._metrics.ranking_started()
         return self
 
     def routed(
@@ -98,6 +101,10 @@ class Ranking:
         error: BaseException | None,
         stack: TracebackType | None,
     ) -> None:
+        self.end(error)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """It was answered, or failed with an error; once."""
         if error is not None:
             self._count(error)
         self._metrics.ranking_ended(

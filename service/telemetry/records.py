@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from service.telemetry.context import RequestTrace
+from service.telemetry.names import FallbackReason
 
 
 class BatchMember(Struct, frozen=True, kw_only=True):
@@ -37,11 +38,25 @@ class BatchRecord(Struct, frozen=True, kw_only=True):
     """Why it left the queue; one of the few words of the batching policy."""
     waiting_rows: int
     """Rows in the queue when it was cut, its own included."""
+    oldest_wait_s: float
+    """How long the job that had waited longest had done so."""
+    executing: int
+    """Batches that were under way when it left."""
+    duplicate_rows: int
+    """Rows that were not scored, as equal ones were."""
+    arrival_rows_per_s: float | None
+    """How fast rows came in, as the batcher had learnt by then, if it had."""
+    fixed_s: float | None
+    """What a batch cost whatever its size, likewise."""
+    row_s: float | None
+    """What each row added to that, likewise."""
     taken_at: float
     finished_at: float
     members: Sequence[BatchMember]
     calls: Sequence[EngineCall]
     """In order. A failed one is followed by the next engine's, if there is one."""
+    fallback: FallbackReason | None = None
+    """Why the first engine did not score everything; None if it did."""
 
     @property
     def rows(self) -> int:

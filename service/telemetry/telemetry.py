@@ -1,14 +1,14 @@
 """The one object that the rest of the service is handed to tell what happens."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from litestar.types import ASGIApp
 from opentelemetry.trace import Span
 
 from service.clock import Clock
-from service.telemetry.asgi import TelemetryMiddleware
+from service.telemetry.asgi import Exchange, TelemetryMiddleware
 from service.telemetry.batch_trace import BatchTracing
 from service.telemetry.context import RequestTrace, current_request
 from service.telemetry.metrics import Metrics
@@ -43,6 +43,16 @@ class Telemetry:
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """Wrap the whole application, so that what the framework refuses counts as well."""
         return TelemetryMiddleware(app, self._tracing, self.metrics, self._clock)
+
+    def exchange(self, scope: Mapping[str, Any], *, traced: bool = True) -> Exchange:
+        """A context around a request that does not come through the middleware.
+
+        Args:
+            scope: Of ASGI's: type, method, path, path_template, scheme, headers, http_version
+                and server.
+            traced: Whether the headers may tell of a trace that the request belongs to.
+        """
+        return Exchange(scope, self._tracing, self.metrics, self._clock, traced=traced)
 
     def ranking(self, arrived_at: float, request_id: str | None = None) -> Ranking:
         """A context around the ranking of one request; say there what becomes of it.
@@ -82,6 +92,8 @@ class Telemetry:
 
     def sampled_request(self) -> RequestTrace | None:
         """The current request if its spans are recorded: what a job takes to its batch."""
+        if self._export is None:
+            return None
         request = current_request.get()
         return request if request is not None and request.recording else None
 

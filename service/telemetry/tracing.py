@@ -14,7 +14,13 @@ from opentelemetry.trace.span import INVALID_SPAN
 
 from service.errors import RankingError
 from service.telemetry import names
-from service.telemetry.context import Headers, RequestTrace, current_request, incoming_context
+from service.telemetry.context import (
+    NO_CONTEXT,
+    Headers,
+    RequestTrace,
+    current_request,
+    incoming_context,
+)
 
 Attributes = dict[str, str | int | float | bool]
 
@@ -65,7 +71,7 @@ class Tracing:
         """
         caller = incoming_context(headers)
         if self._tracer is None:
-            return RequestTrace(get_current_span(caller))
+            return RequestTrace(INVALID_SPAN if caller is NO_CONTEXT else get_current_span(caller))
         return RequestTrace(self._tracer.start_span(method, context=caller, kind=SpanKind.SERVER))
 
     def step(
@@ -75,8 +81,10 @@ class Tracing:
         attributes: Attributes | None = None,
     ) -> AbstractContextManager[Span]:
         """A child of the current request's span, around a block of code."""
+        if self._tracer is None:
+            return NO_STEP
         request = current_request.get()
-        if self._tracer is None or request is None or not request.recording:
+        if request is None or not request.recording:
             return NO_STEP
         return Step(
             self._tracer.start_span(name, context=request.context, kind=kind, attributes=attributes)

@@ -101,3 +101,13 @@ def test_only_trusted_proxies_say_how_a_request_came(trusted, scheme):
 
     counted = [line for line in page.splitlines() if "_duration_seconds_count" in line]
     assert any(f'scheme="{scheme}"' in line and "/v1/rank" in line for line in counted), counted
+
+
+def test_only_a_key_with_the_scope_admin_changes_models(guarded):
+    change = {"url": "/v1/models/tiny/load", "json": {"version": "00000000"}}
+
+    unknown = guarded.client.post(**change)
+    reader = guarded.client.post(**change, headers={"Authorization": f"Bearer {READER}"})
+
+    assert (unknown.status_code, unknown.json()["code"]) == (401, "unauthorised")
+    assert (reader.status_code, reader.json()["code"]) == (403, "forbidden")

@@ -6,9 +6,11 @@ import pytest
 
 from service.api.items import PageQuery
 
+CHANGES = ("load", "activate", "unload")
 BODIES = {
     ("post", "/v1/rank"): {"application/json"},
     ("post", "/v1/events"): {"application/json", "application/x-ndjson"},
+    **{("post", f"/v1/models/{{name}}/{v}"): {"application/json"} for v in CHANGES},
 }
 PARAMETERS = {
     ("get", "/v1/items/{item_id}/recommendations"): {
@@ -20,6 +22,7 @@ PARAMETERS = {
     },
     ("get", "/v1/experiments/{key}"): {("key", "path")},
     ("get", "/v1/experiments/{key}/report"): {("key", "path")},
+    **{("post", f"/v1/models/{{name}}/{v}"): {("name", "path")} for v in CHANGES},
 }
 PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
 

@@ -125,6 +125,8 @@ def test_metrics_tell_what_happened(server):
         "podium_exposures_total",
         "podium_queue_depth_rows",
         "podium_engine_state",
+        "podium_engine_status",
+        "podium_fallbacks_total",
         "podium_events_kept_total",
         "podium_exposures_kept_total",
         "podium_spool_total",

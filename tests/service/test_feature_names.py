@@ -80,3 +80,13 @@ def test_a_query_parameter_is_a_number_if_any_model_wants_one():
     with pytest.raises(InvalidRequest, match="'late'") as refused:
         names.context_value("hour", "late")
     assert refused.value.path == "$.hour"
+
+
+def test_names_of_another_version_join_and_none_is_taken_away():
+    """A request that was valid before a hot swap is valid after it, in either direction."""
+    names = FeatureNames.of([OLD])
+    names.learn([NEW])
+    names.learn([OLD])
+
+    names.check(RankRequest(candidates=("i1",), context={"season": "autumn", "device": "web"}))
+    assert names.context_value("hour", "21") == 21.0

@@ -5,6 +5,7 @@ import pytest
 
 from ranking_models.bundle import Bundle
 from ranking_models.schema import Encoder
+from service.engines.rows import as_features
 from service.errors import InvalidRequest
 from service.feature_names import FeatureNames
 from service.features import BundleFeatures
@@ -27,14 +28,13 @@ def spec(bundle, source, kind):
 
 
 def batch(features, request):
-    return features.batch(features.encode(request))
+    return as_features(features.rows(features.encode(request)))
 
 
 def test_known_items_have_the_catalogue_rows_in_candidate_order(bundle, features):
     ids = tuple(str(i) for i in bundle.item_ids[[7, 3, 11]])
 
-    rows = features.encode(RankRequest(candidates=ids))
-    built = features.batch(rows)
+    built = batch(features, RankRequest(candidates=ids))
 
     columns = [c for c, s in enumerate(bundle.schema.dense) if s.source == "item"]
     np.testing.assert_array_equal(built.dense[:, columns], bundle.items.dense[[7, 3, 11]])

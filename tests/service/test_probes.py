@@ -1,18 +1,33 @@
 """What each part says about itself is true for callers."""
 
+import os
+
 import pytest
 
+from ranking_models.bundle import Bundle
+from service.deployments import Deployments
+from service.engines.link import EngineLink
 from service.errors import EngineFailed, EventsUnavailable
 from service.events.aggregation import STALLED_S, Aggregator
 from service.events.batches import ExposureBatch
 from service.events.event_log import EventLog
 from service.events.spool import Spool
 from service.events.stream import EventStream
-from service.probes import aggregation_health, engines_health, events_health, spool_health
+from service.probes import (
+    aggregation_health,
+    engines_health,
+    events_health,
+    spool_health,
+    watch_deployments,
+    workers_health,
+)
+from service.processes.board import Board
 from service.settings import EventSettings, RedisSettings
 from service.stores import events_client
 from service.testing import FakeEngine, FaultyEngine
-from tests.support.rankers import deployment_of
+from tests.support.bundles import write_tiny_bundle
+from tests.support.figures import page_of
+from tests.support.rankers import deployment_of, quiet_telemetry
 
 SETTINGS = EventSettings()
 
@@ -49,6 +64,16 @@ def test_one_failing_engine_of_two_costs_no_ranking(tiny_bundle, clock, engines,
     found = engines_health(deployment, allow_degraded)
     assert found.status == "degraded"
     assert found.detail == "other engines answer: first: a fault that was ordered"
+
+
+def test_an_engine_that_is_still_being_loaded_costs_no_ranking(tiny_bundle, clock, engines):
+    pending = EngineLink.pending(FakeEngine("slow").info, clock=clock)
+    deployment = deployment_of(tiny_bundle, pending, *engines, clock=clock)
+
+    found = engines_health(deployment, allow_degraded=False)
+
+    assert found.status == "degraded"
+    assert found.detail == "other engines answer: slow is being loaded"
 
 
 @pytest.mark.parametrize(
@@ -127,3 +152,38 @@ async def test_an_aggregator_that_hangs_is_seen(nobody, clock):
 
     assert aggregation_health(aggregator).status == "degraded"
     assert "no step for 31 s" in aggregation_health(aggregator).detail
+
+
+def test_the_gauges_follow_the_version_that_serves(tmp_path, clock):
+    """The old version's would otherwise stand there for ever, as if it were still loaded."""
+    bundles = [Bundle.open(write_tiny_bundle(tmp_path, seed=seed)) for seed in (1, 2)]
+    old, new = (deployment_of(bundle, FakeEngine("cpu"), clock=clock) for bundle in bundles)
+    deployments = Deployments([old])
+    telemetry = quiet_telemetry(clock)
+    metrics = telemetry.metrics
+    watch_deployments(metrics, deployments)
+    deployments.on_change(lambda: watch_deployments(metrics, deployments))
+
+    deployments.replace([new])
+
+    page = page_of(telemetry)[0].decode()
+    assert bundles[1].manifest.version in page
+    assert bundles[0].manifest.version not in page
+    assert page.count("podium_engine_state{") == 1
+
+
+def test_with_a_worker_less_the_others_say_so():
+    board = Board.create(2)
+    try:
+        for slot in board.slots:
+            slot.serving(True)
+        assert workers_health(board).status == "ok"
+
+        board.slots[1].clear()
+
+        found = workers_health(board)
+        assert found.status == "degraded"
+        assert found.detail is not None
+        assert found.detail.startswith("1 of 2 workers serve")
+    finally:
+        os.close(board.descriptor)

@@ -54,7 +54,8 @@ def test_buckets_that_are_no_numbers_are_one_line(capsys):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_with_a_gpu_it_prints_where_the_plan_is(bundles, capsys, monkeypatch, version):
+def test_with_a_gpu_it_prints_where_the_plan_is(bundles, capsys, monkeypatch, version, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", fake_cuda(T4))
     monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(version)[0])
     command = ["compile", "--bundle", "tiny", "--bundles", str(bundles), "--precision", "fp32"]
@@ -68,6 +69,7 @@ def test_with_a_gpu_it_prints_where_the_plan_is(bundles, capsys, monkeypatch, ve
     assert "2 profiles up to 128 rows" in first
     assert "is there already" in second
     assert first.splitlines()[-1] == second.splitlines()[-1]
-    assert (bundles / ".plans" / first.strip().rsplit("/", 1)[-1] / "plan").is_file()
+    plans = tmp_path / "state" / "podium" / "plans"
+    assert (plans / first.strip().rsplit("/", 1)[-1] / "plan").is_file()
     assert run([*command, "--plans", str(bundles / "elsewhere")]) == 0
     assert (bundles / "elsewhere").is_dir()

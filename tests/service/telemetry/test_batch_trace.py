@@ -115,6 +115,12 @@ async def test_only_sampled_members_are_linked(collector, telemetry, members, ma
         "podium.batch.jobs": 5,
         "podium.batch.reason": "full",
         "podium.batch.waiting_rows": 25,
+        "podium.batch.oldest_wait_ms": 3.0,
+        "podium.batch.executing": 1,
+        "podium.batch.duplicate_rows": 2,
+        "podium.batch.arrival_rows_per_s": 5000.0,
+        "podium.batch.fixed_ms": 0.5,
+        "podium.batch.row_us": 1.0,
     }
 
 

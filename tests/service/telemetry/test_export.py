@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from service.errors import StartupError
 from service.telemetry import ExportSettings, names
 from service.telemetry.export import CountedExporter
+from tests.support.figures import page_of
 
 FEW = ExportSettings(
     endpoint_configured=True, max_queue_spans=8, max_batch_spans=4, delay_ms=3_600_000
@@ -31,7 +32,7 @@ async def trace(telemetry, requests: int) -> None:
 
 
 def dropped(telemetry) -> dict[str, float]:
-    body, _ = telemetry.metrics.render("")
+    body, _ = page_of(telemetry)
     lines = [line.split() for line in body.decode().splitlines()]
     name = "podium_telemetry_dropped_total{reason="
     return {

@@ -1,7 +1,9 @@
 """The metrics page: right figures, bounded series, exemplars that a Prometheus can read."""
 
 import asyncio
+from typing import get_args
 
+import msgspec
 import pytest
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parse_openmetrics,
@@ -16,15 +18,16 @@ from service.errors import (
     NotReady,
     QueueFull,
 )
-from service.messages import EventResult, FeedbackEvent
+from service.messages import EngineStatus, EventResult, FeedbackEvent
 from service.telemetry import BatchMember, EngineCall, ExportSettings
 from service.testing import FakeClock
+from tests.support.figures import page_of
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
 
 
 def value(telemetry, name: str, **labels: str) -> float | None:
-    for family in parse_text(telemetry.metrics.render("")[0].decode()):
+    for family in parse_text(page_of(telemetry)[0].decode()):
         for sample in family.samples:
             if sample.name == name and sample.labels == labels:
                 return sample.value
@@ -32,7 +35,7 @@ def value(telemetry, name: str, **labels: str) -> float | None:
 
 
 def series(telemetry) -> int:
-    page = telemetry.metrics.render("")[0].decode()
+    page = page_of(telemetry)[0].decode()
     return sum(not line.startswith(("#", "process_")) for line in page.splitlines())
 
 
@@ -265,6 +268,35 @@ def test_gauges_show_how_components_are_at_the_moment_of_asking(telemetry):
     assert value(telemetry, "podium_model_info", **info) == 1
 
 
+def test_an_engine_has_one_status_of_the_few_there_are(telemetry):
+    status = "loading"
+    telemetry.metrics.watch_engine_status("market", "fp16", "tensorrt", lambda: status)
+    labels = {"model": "market", "precision": "fp16", "engine": "tensorrt"}
+
+    def shown() -> list[str]:
+        return [
+            one
+            for one in get_args(EngineStatus)
+            if value(telemetry, "podium_engine_status", **labels, status=one)
+        ]
+
+    assert shown() == ["loading"]
+    status = "open"
+    assert shown() == ["open"]
+
+
+def test_batches_that_fell_back_are_counted_by_why(telemetry, make_batch):
+    telemetry.metrics.model_loaded("market@3f9c2a1b", "3f9c2a1b", "fp16")
+    member = BatchMember(rows=3, arrived_at=10.0, deadline_at=10.05, request=None)
+    labels = {"model": "market@3f9c2a1b", "reason": "left_alone"}
+    assert value(telemetry, "podium_fallbacks_total", **labels) == 0
+
+    telemetry.batch(make_batch(member))
+    telemetry.batch(msgspec.structs.replace(make_batch(member), fallback="left_alone"))
+
+    assert value(telemetry, "podium_fallbacks_total", **labels) == 1
+
+
 def test_two_precisions_of_one_model_are_shown_apart(telemetry):
     for precision, rows, condition in (("fp32", 7, "ready"), ("fp16", 9, "out")):
         telemetry.metrics.watch_queue("market", precision, lambda rows=rows: rows)
@@ -337,7 +369,7 @@ async def test_a_sampled_ranking_leaves_an_exemplar_that_names_its_trace(collect
     shop = open_shop()
     async with shop.client() as http:
         await http.post("/v1/rank", json={"surface": "home"})
-    body, content_type = shop.telemetry.metrics.render(OPENMETRICS)
+    body, content_type = page_of(shop.telemetry, OPENMETRICS)
     shop.telemetry.shutdown()
 
     server = collector.one("POST /v1/rank")
@@ -354,13 +386,13 @@ async def test_an_unsampled_ranking_leaves_no_exemplar(collector, open_shop):
     shop = open_shop(sample_ratio=0.0)
     async with shop.client() as http:
         await http.post("/v1/rank", json={})
-    body, _ = shop.telemetry.metrics.render(OPENMETRICS)
+    body, _ = page_of(shop.telemetry, OPENMETRICS)
 
     assert "# {" not in body.decode()
 
 
 def test_the_page_is_plain_prometheus_text_unless_openmetrics_is_asked_for(quiet):
-    body, content_type = quiet.metrics.render("text/html,*/*;q=0.8")
+    body, content_type = page_of(quiet, "text/html,*/*;q=0.8")
 
     assert content_type.startswith("text/plain; version=0.0.4")
     assert b"# EOF" not in body

@@ -1,0 +1,150 @@
+"""The figures of several processes as one page.
+
+Counters and histograms add up. A gauge follows the rule that is declared for
+it here. What a process that ended had counted is kept, so no total falls.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, cast
+
+import msgspec
+from msgspec import Struct
+from prometheus_client import Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar, Sample
+
+from service.telemetry import names
+
+Rule = Literal["sum", "min", "max"]
+
+GAUGE_RULES: Final[Mapping[str, Rule]] = {
+    "process_virtual_memory_bytes": "sum",
+    # Memory that processes share, such as mapped bundles, is in each of them.
+    "process_resident_memory_bytes": "sum",
+    "process_open_fds": "sum",
+    "process_max_fds": "sum",
+    "process_start_time_seconds": "min",
+    names.M_HTTP_ACTIVE: "sum",
+    names.M_INFLIGHT: "sum",
+    names.M_QUEUE_DEPTH_ROWS: "sum",
+    names.M_EVENTS_SPOOLED: "sum",
+    names.M_MODEL_INFO: "max",
+    # 1 is well and 0 is not: one that is not well must show.
+    names.M_ENGINE_STATE: "min",
+    names.M_ENGINE_STATUS: "sum",
+    names.M_STORE_STATE: "min",
+    # Known to the parent alone.
+    names.M_WORKERS: "max",
+}
+"""What a gauge of the service is, given those of its processes. A test holds it complete."""
+
+_COMBINE: Final[Mapping[Rule, Callable[[float, float], float]]] = {
+    "sum": float.__add__,
+    "min": min,
+    "max": max,
+}
+_ADDED_UP: Final = ("counter", "histogram", "summary")
+
+
+_Sample = tuple[str, dict[str, str], float, None, tuple[Any, ...] | None, None]
+"""As `prometheus_client.samples.Sample`; the fifth is an exemplar: labels, value, time."""
+
+
+class FamilySnapshot(Struct, frozen=True, array_like=True):
+    """One metric of one process: its name, kind and samples."""
+
+    name: str
+    kind: str
+    meaning: str
+    samples: Sequence[_Sample]
+
+
+_SNAPSHOT = msgspec.msgpack.Decoder(list[FamilySnapshot])
+
+
+def family_snapshot(family: Metric) -> FamilySnapshot:
+    """A family as it can be sent; nothing is copied."""
+    samples = cast(Sequence[_Sample], family.samples)
+    return FamilySnapshot(family.name, family.type, family.documentation, samples)
+
+
+def snapshot(families: Iterable[Metric]) -> bytes:
+    """All families of a process, for `Totals.add`."""
+    return encode_snapshot([family_snapshot(family) for family in families])
+
+
+def encode_snapshot(families: Sequence[FamilySnapshot]) -> bytes:
+    return msgspec.msgpack.encode(families)
+
+
+class _Family:
+    """One metric of all processes."""
+
+    def __init__(self, first: FamilySnapshot) -> None:
+        self.name, self.kind, self.meaning = first.name, first.kind, first.meaning
+        self.samples: dict[tuple[str, ...], Sample] = {}
+        adds_up = first.kind in _ADDED_UP
+        self._combine = _COMBINE["sum" if adds_up else GAUGE_RULES.get(first.name, "sum")]
+
+    def add(self, family: FamilySnapshot) -> None:
+        for name, labels, value, _, exemplar, _ in family.samples:
+            key = (name, *labels, *labels.values())
+            seen = Exemplar(*exemplar) if exemplar else None
+            known = self.samples.get(key)
+            if known is None:
+                self.samples[key] = Sample(name, labels, value, None, seen)
+                continue
+            together = self._combine(float(known.value), float(value))
+            newest = _newer(known.exemplar, seen)
+            self.samples[key] = Sample(name, labels, together, None, newest)
+
+    def metric(self) -> Metric:
+        metric = Metric(self.name, self.meaning, self.kind)
+        metric.samples = list(self.samples.values())
+        return metric
+
+
+class Totals(Collector):
+    """Figures of several processes, added up."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, _Family] = {}
+
+    def add(self, encoded: bytes) -> None:
+        """Add the snapshot of one process."""
+        for family in _SNAPSHOT.decode(encoded):
+            if family.name not in self._families:
+                self._families[family.name] = _Family(family)
+            self._families[family.name].add(family)
+
+    def keep_counts_of(self, encoded: bytes) -> None:
+        """Add what a process that ended had counted; how it was is over."""
+        counted = [f for f in _SNAPSHOT.decode(encoded) if f.kind in _ADDED_UP]
+        self.add(encode_snapshot(counted))
+
+    def collect(self) -> Iterable[Metric]:
+        return [family.metric() for family in self._families.values()]
+
+    def snapshot(self) -> bytes:
+        """The sums, as the snapshot of one process."""
+        return snapshot(self.collect())
+
+    def page(self, accept: str) -> tuple[bytes, str]:
+        """The page and its content type: OpenMetrics with exemplars if ``accept`` asks for it."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self), content_type
+
+
+def merged_page(snapshots: Iterable[bytes], accept: str) -> tuple[bytes, str]:
+    """The figures of all processes as one page, and its content type."""
+    totals = Totals()
+    for encoded in snapshots:
+        totals.add(encoded)
+    return totals.page(accept)
+
+
+def _newer(one: Exemplar | None, other: Exemplar | None) -> Exemplar | None:
+    if one is None or other is None:
+        return one or other
+    return max(one, other, key=lambda exemplar: float(exemplar.timestamp or 0.0))

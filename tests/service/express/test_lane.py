@@ -1,0 +1,250 @@
+"""From a body to a reply: what is told, and what is left to do."""
+
+import asyncio
+import gc
+import logging
+
+import msgspec
+import pytest
+
+from experiments.definition import Experiment, Variant
+from ranking_models.bundle import Bundle, list_bundles
+from service.api.access import Access
+from service.api.given import RankingParts
+from service.clock import SystemClock
+from service.errors import ClientGone
+from service.express.head import read_head
+from service.express.lane import RankLane
+from service.health import Health
+from service.messages import RankReply
+from service.settings import AuthSettings
+from service.testing import FakeEngine
+from tests.support.bundles import write_tiny_bundle
+from tests.support.rankers import Kitchen, deployment_of
+
+BODY = b'{"candidates": ["i1", "i2", "i3"], "timeout_ms": 10000, "request_id": "r-1"}'
+HEAD = read_head(
+    b"POST /v1/rank HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+)
+HALVES = Experiment(
+    key="halves",
+    unit="user_or_session",
+    variants=(
+        Variant(name="a", share_bp=5000, deployment="ranker"),
+        Variant(name="b", share_bp=5000, deployment="ranker"),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    root = tmp_path_factory.mktemp("bundles")
+    write_tiny_bundle(root)
+    (found,) = list_bundles(root)
+    return Bundle.open(found.path)
+
+
+@pytest.fixture
+def health():
+    return Health({})
+
+
+@pytest.fixture
+def open_lane(bundle, health):
+    def open_one(*, ranker=None, experiments=()):
+        clock = SystemClock()
+        served = Kitchen(
+            [deployment_of(bundle, FakeEngine(), clock=clock)], clock, experiments=experiments
+        )
+        lane = RankLane(
+            RankingParts(
+                ranker=ranker or served.ranker,
+                feature_names=None,  # of the item pages
+                access=Access(AuthSettings()),
+                telemetry=served.telemetry,
+                clock=clock,
+                body_limit=1000,
+            ),
+            health,
+        )
+        return lane, served
+
+    return open_one
+
+
+def answer(lane, body=BODY):
+    return lane.answer(body, HEAD, ("127.0.0.1", 5), SystemClock().now())
+
+
+async def start(lane, body=BODY, then=lambda reply: None):
+    return lane.start(body, HEAD, ("127.0.0.1", 5), lane.exchange(HEAD, "http", None), then)
+
+
+class Waiting:
+    """A ranker that never has an answer."""
+
+    def __init__(self):
+        self.begun = asyncio.Event()
+
+    async def rank(self, request, *, arrived):
+        self.begun.set()
+        await asyncio.Event().wait()
+
+
+class Broken:
+    can_submit = False
+
+    async def rank(self, request, *, arrived):
+        raise KeyError("u1 and i1")
+
+
+async def test_a_slate_leaves_nothing_to_do_without_cache_and_experiments(open_lane):
+    lane, _ = open_lane()
+
+    reply = await answer(lane)
+
+    slate = msgspec.json.decode(reply.body, type=RankReply)
+    assert reply.status == 200
+    assert reply.headers.endswith(b"content-length: %d\r\n" % len(reply.body))
+    assert sorted(item.id for item in slate.items) == ["i1", "i2", "i3"]
+    assert slate.request_id == "r-1"
+    assert reply.ranked is None
+
+
+async def test_an_exposure_is_left_until_the_reply_is_on_its_way(open_lane):
+    lane, served = open_lane(experiments=(HALVES,))
+
+    reply = await answer(lane, BODY[:-1] + b', "user": {"id": "u1"}}')
+    assert served.exposures.recorded == []
+    await lane.record(reply.ranked)
+
+    assert len(served.exposures.recorded) == 1
+
+
+async def test_a_body_that_is_still_coming_is_waited_for(open_lane):
+    lane, _ = open_lane()
+    body = asyncio.get_running_loop().create_future()
+    replying = asyncio.create_task(answer(lane, body))
+    await asyncio.sleep(0)
+    body.set_result(BODY)
+
+    assert (await replying).status == 200
+
+
+async def test_a_body_that_never_comes_is_told_to_nobody_and_counted(open_lane):
+    lane, _ = open_lane()
+    body = asyncio.get_running_loop().create_future()
+    body.set_exception(ClientGone())
+
+    assert (await answer(lane, body)).status == ClientGone.status
+
+
+async def test_a_mistake_of_ours_is_logged_and_told_without_details(open_lane, caplog):
+    lane, _ = open_lane(ranker=Broken())
+
+    with caplog.at_level(logging.ERROR):
+        reply = await answer(lane)
+
+    assert reply.status == 500
+    assert msgspec.json.decode(reply.body)["code"] == "internal_error"
+    assert msgspec.json.decode(reply.body)["request_id"] == "r-1"
+    assert b"u1" not in reply.body
+    assert "KeyError" in caplog.text
+
+
+async def test_who_hangs_up_gets_no_reply(open_lane):
+    ranker = Waiting()
+    lane, _ = open_lane(ranker=ranker)
+    replying = asyncio.create_task(answer(lane))
+    await ranker.begun.wait()
+    replying.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await replying
+
+
+async def test_who_is_cut_off_by_a_drain_is_told_so(open_lane, health):
+    ranker = Waiting()
+    lane, _ = open_lane(ranker=ranker)
+    replying = asyncio.create_task(answer(lane))
+    await ranker.begun.wait()
+    health.drain()
+    replying.cancel()
+
+    reply = await replying
+
+    assert reply.status == 503
+    assert reply.headers.startswith(b"retry-after: 1\r\n")
+    assert msgspec.json.decode(reply.body)["code"] == "not_ready"
+
+
+@pytest.mark.parametrize(("size", "taken"), [(1000, True), (1001, False)])
+async def test_a_body_above_the_limit_is_left_to_the_route(open_lane, size, taken):
+    lane, _ = open_lane()
+    head = msgspec.structs.replace(HEAD, body_bytes=size)
+
+    assert lane.takes(head, ("127.0.0.1", 5)) is taken
+
+
+async def test_what_waits_for_an_engine_only_needs_no_task(open_lane):
+    lane, served = open_lane(experiments=(HALVES,))
+    replied = asyncio.get_running_loop().create_future()
+
+    await start(lane, BODY[:-1] + b', "user": {"id": "u1"}}', replied.set_result)
+    reply = await replied
+
+    assert reply.status == 200
+    assert len(msgspec.json.decode(reply.body, type=RankReply).items) == 3
+    assert reply.ranked.exposure is not None
+    assert served.metric("podium_inflight") == 0
+
+
+async def test_a_refusal_is_known_at_once(open_lane):
+    lane, served = open_lane()
+
+    reply = await start(lane, BODY[:-1] + b', "context": {"moon": 1}}')
+
+    assert reply.status == 400
+    assert msgspec.json.decode(reply.body)["request_id"] == "r-1"
+    assert served.metric("podium_inflight") == 0
+
+
+async def test_what_waits_for_no_engine_is_left_to_a_task(bundle, open_lane):
+    lane, served = open_lane()
+    served.deployments.replace([deployment_of(bundle, clock=SystemClock())])
+
+    assert await start(lane) is None
+    assert (await answer(lane)).status == 200
+
+
+@pytest.mark.parametrize("draining", [False, True])
+async def test_what_is_given_up_is_answered_by_a_drain_only(open_lane, health, draining):
+    lane, served = open_lane()
+    told = []
+    underway = await start(lane, then=told.append)
+    if draining:
+        health.drain()
+
+    reply = underway.cancel()
+
+    assert (reply and reply.status) == (503 if draining else None)
+    await asyncio.sleep(0.01)
+    assert told == []
+    assert served.metric("podium_inflight") == 0
+
+
+async def test_an_answered_request_is_forgotten_without_the_garbage_collector(open_lane):
+    lane, _ = open_lane()
+    for _ in range(2):  # the first one sets up what stays
+        replied = asyncio.get_running_loop().create_future()
+        gc.collect()
+        gc.disable()
+        try:
+            underway = await start(lane, then=replied.set_result)
+            await replied
+            submitted, underway = underway.submitted, None
+        finally:
+            gc.enable()
+
+    assert submitted is None
+    assert gc.collect() == 0
