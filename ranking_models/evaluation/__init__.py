@@ -6,7 +6,7 @@
     measure.py   from scorers and rows to an `Evaluation`
     notes.py     what a reader must know before believing a figure
     values.py    what an `Evaluation` holds: the JSON
-    text.py, html.py, plots.py, files.py   the same for people
+    text.py, html.py, plots.py   the same for people
 
 Knows no engine and no torch: whatever turns rows into scores can be measured.
 """

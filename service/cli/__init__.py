@@ -11,11 +11,13 @@ import typer
 from experiments.source import ExperimentInvalid
 from ranking_models.errors import InputError
 from service.cli import (
+    bench,
     bundle,
     data,
     demo,
     demo_bundle,
     distil,
+    doctor,
     evaluate,
     experiment,
     export,
@@ -45,6 +47,8 @@ app.command("export")(export.export)
 app.command("prune")(prune.prune)
 app.command("distil")(distil.distil)
 app.command("quantise")(quantise.quantise)
+app.command("bench")(bench.bench)
+app.command("doctor")(doctor.doctor)
 app.command("compile")(compile_verb.compile)
 app.command("demo-bundle")(demo_bundle.demo_bundle)
 

@@ -17,7 +17,9 @@ def compile(  # noqa: A001 - the verb
     ] = Path("bundles"),
     plans: Annotated[
         Path | None,
-        typer.Option(help="Folder of all plans. Without it: .plans in --bundles.", metavar="DIR"),
+        typer.Option(
+            help="Folder of all plans. Without it: where podium serve looks.", metavar="DIR"
+        ),
     ] = None,
     buckets: Annotated[
         str, typer.Option(help="Rows per optimisation profile, rising.")
@@ -39,6 +41,7 @@ def compile(  # noqa: A001 - the verb
     from ranking_models.tensorrt.plan_cache import PlanCache
     from service.cli.bundle_location import locate
     from service.clock import SystemClock
+    from service.settings import default_plan_directory
 
     rows = _rows(buckets)
     gpu = find_device(cuda_runtime(), device)  # first: without one TensorRT can end the process
@@ -48,7 +51,7 @@ def compile(  # noqa: A001 - the verb
         Bundle.open(locate(bundles, bundle)),
         precision,
         gpu,
-        PlanCache(plans or bundles / ".plans"),
+        PlanCache(plans or default_plan_directory()),
         buckets=rows,
         options=BuildOptions(optimisation_level=level),
         created=datetime.fromtimestamp(SystemClock().wall(), UTC),

@@ -114,8 +114,8 @@ def evaluate(
     Example: podium evaluate movielens --data data/movielens-100k --segment genres --html m.html
     """
     from ranking_models import evaluation
-    from ranking_models.evaluation.files import check_writable, write_whole
     from ranking_models.evaluation.text import render_text
+    from ranking_models.report_files import check_writable, write_whole
 
     if (data is None) == (run is None):
         raise typer.BadParameter("name the rows: either --data DIR or --run DIR")
@@ -260,14 +260,13 @@ def _scorer(graph: _Graph) -> "Scorer":
     """The engine as a function of any number of rows."""
     from ranking_models.evaluation import in_batches
     from service.clock import SystemClock
-    from service.engines.loading import load_chain
+    from service.engines.loading import EngineLoader
     from service.errors import EngineFailed
-    from service.settings import EngineSettings
+    from service.settings import EngineSettings, default_plan_directory
 
-    chain = load_chain(
-        graph.bundle, graph.precision, [graph.engine], EngineSettings(), SystemClock()
-    )
-    (engine,) = chain.engines
+    # Nobody asks for the best batch size here, so none is measured.
+    loader = EngineLoader(EngineSettings(calibrate=False), default_plan_directory(), SystemClock())
+    (engine,) = loader.load(graph.engine, graph.bundle, graph.precision, 1).engines
 
     def score(batch: "FeatureBatch") -> "Float32":
         try:

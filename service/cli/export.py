@@ -30,8 +30,8 @@ def export(
     precision: Annotated[
         str,
         typer.Option(
-            help="Comma-separated: fp32, fp16, int8 (both of its graphs), int8-cpu, int8-trt. "
-            "fp32 is always written."
+            help="Comma-separated: fp32, fp16, bf16 (fp32 as OpenVINO computes it in bfloat16), "
+            "int8 (both of its graphs), int8-cpu, int8-trt. fp32 is always written."
         ),
     ] = "fp32",
     embedding_rows: Annotated[
