@@ -11,6 +11,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
   && echo $$p && break; done)
 VENV ?= .venv
 VERIFY := $(VENV)-verify
+NO_DRIVER := $(VENV)-no-driver
 BIN := $(VENV)/bin
 LOCKS := deploy/locks
 INSTALL := -m pip install --quiet --disable-pip-version-check
@@ -27,9 +28,10 @@ help:
 	@echo "make demo         serve, simulated shoppers, and the experiment's report"
 	@echo "make test         environment with torch, then the whole default test suite"
 	@echo "make check        format, lint, types, import directions, then the tests"
-	@echo "make bench        the measurements behind the README's table"
+	@echo "make bench        all measurements, with the peers: half an hour (ARGS=--quick: 6 minutes)"
 	@echo "make verify       fuzz a running service by its API document, about a minute, and"
-	@echo "                  compare TensorRT's and CUDA's real bindings with what is recorded"
+	@echo "                  compare TensorRT's and CUDA's real bindings with what is recorded;"
+	@echo "                  serve with the GPU's packages and no driver; ask a real Triton server"
 	@echo "make demo-bundle  make the demonstration bundle anew"
 	@echo "make lock         resolve the locks anew"
 
@@ -51,12 +53,16 @@ lint: $(VENV)/.dev
 check: lint test
 
 bench: $(VENV)/.dev
-	@$(BIN)/python -m tests.bench $(ARGS)
+	@$(BIN)/python -m tests.bench $(if $(filter-out --quick,$(ARGS)),,all) $(ARGS)
 
-verify: $(VENV)/.serve $(VERIFY)/.done
+verify: $(VENV)/.dev $(VERIFY)/.done $(NO_DRIVER)/.done
 	@$(BIN)/python -m tests.verify $(VERIFY)/bin/schemathesis
 	@$(BIN)/python -m tests.ranking_models.tensorrt.record_signatures $(VERIFY)/bindings
+	@$(BIN)/python -m tests.service.engines.tensor_rt.check_types $(VERIFY)/bindings
+	@$(BIN)/python -m tests.service.engines.check_cuda $(VERIFY)/bindings
 	@$(BIN)/python -m tests.ranking_models.tensorrt.without_driver $(VERIFY)/bindings
+	@$(NO_DRIVER)/bin/python -m tests.verify_no_driver
+	@$(BIN)/python -m tests.verify_triton $(VENV)/bench/peers
 
 demo-bundle: $(VENV)/.dev
 	@$(BIN)/podium demo-bundle $(ARGS)
@@ -90,6 +96,13 @@ $(VERIFY)/.done: $(LOCKS)/verify.txt | $(VERIFY)/bin/python
 	@$(VERIFY)/bin/python $(INSTALL) --require-hashes -r $(LOCKS)/verify.txt
 	@touch $@
 
+# Of its own, for onnxruntime-gpu stands in the place of onnxruntime.
+$(NO_DRIVER)/.done: $(LOCKS)/no-driver.txt pyproject.toml | $(NO_DRIVER)/bin/python
+	@echo "installing onnxruntime-gpu in $(NO_DRIVER) (250 MB)"
+	@$(NO_DRIVER)/bin/python $(INSTALL) --require-hashes -r $(LOCKS)/no-driver.txt
+	@$(NO_DRIVER)/bin/python $(INSTALL) --no-build-isolation --no-deps -e .
+	@touch $@
+
 # Universal for Python 3.11 to 3.13; `train` is pinned without hashes, since
 # the torch wheel differs between its CPU and CUDA builds.
 lock: $(VENV)/.dev
@@ -101,8 +114,13 @@ lock: $(VENV)/.dev
 	@$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	  $(LOCKS)/verify.in -o $(LOCKS)/verify.txt
 	@$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	  -c $(LOCKS)/serve.txt pyproject.toml $(LOCKS)/build.in $(LOCKS)/no-driver.in -o $(LOCKS)/no-driver.txt
+	@$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	  $(LOCKS)/uv.in -o $(LOCKS)/uv.txt
+	@for peer in $(LOCKS)/peers/*.in; do \
+	  $(BIN)/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-header \
+	  $$peer -o $${peer%.in}.txt || exit 1; done
 	@echo "train.txt is pinned by hand: it lists the train extra and what only that needs"
 
 clean:
-	@rm -rf $(VENV) $(VERIFY) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(VERIFY) $(NO_DRIVER) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,4 +1,4 @@
-"""How long a decision takes: ``python tests/bench/bench_assignment.py``.
+"""How long a decision takes: ``python -m tests.bench assignment``.
 
 Prints the median over rounds of the mean nanoseconds per decision, in CPU time
 of this thread, so that other work on the machine disturbs little.
@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from experiments.assignment import Assigner, Decision, Units, bucket
 from experiments.definition import Experiment, Variant

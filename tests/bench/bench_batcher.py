@@ -1,8 +1,9 @@
 """What batching costs, and what it brings over calling the engine for every request.
 
-    python -m tests.bench.bench_batcher [--seconds 2] [--bundle DIRECTORY]
+    python -m tests.bench batcher [--seconds 2] [--bundle DIRECTORY]
 
-Three tables: the pure queue per job; then, for each bundle, requests of 10 and
+Four tables: the pure queue per job; the turn of a batch whose engine costs nothing, best and
+median of many; then, for each bundle, requests of 10 and
 of 100 rows in a closed loop of 64 callers through the batcher (execution
 inline), against a direct ONNX Runtime call per request and against direct
 calls of full batches, which is the most that this engine can do.
@@ -24,19 +25,22 @@ import uvloop
 
 import ranking_models
 from ranking_models.bundle import Bundle, list_bundles
-from ranking_models.schema import FeatureBatch
+from ranking_models.schema import Encoder, FeatureBatch, Float32
 from service.batching.batcher import Batcher
-from service.batching.lanes import ScoreJob
+from service.batching.jobs import ScoreJob
 from service.batching.queue import BatchQueue
 from service.clock import SystemClock
-from service.engines import Engine
+from service.engines import Engine, EngineInfo
 from service.engines.chain import EngineChain
-from service.engines.loading import load_chain
+from service.engines.loading import EngineLoader
+from service.engines.rows import CandidateRows, CandidateTables
 from service.settings import BatchPolicy, EngineSettings
+from service.telemetry import BatchRecord
 from tests.support.bundles import write_tiny_bundle
 
 CALLERS = 64
-POLICY = BatchPolicy()
+BATCH_ROWS = 400
+POLICY = BatchPolicy(max_batch_rows=BATCH_ROWS, preferred_batch_rows=BATCH_ROWS)
 JOBS = 100_000
 DEMO = Path(ranking_models.__file__).parent / "demo"
 
@@ -48,6 +52,7 @@ def main() -> None:
     options = parser.parse_args()
     print(machine())
     bench_queue()
+    uvloop.run(bench_turns())
     with tempfile.TemporaryDirectory() as directory:
         bundles = [write_tiny_bundle(Path(directory))]
         bundles += [ref.path for ref in list_bundles(DEMO)] if DEMO.is_dir() else []
@@ -77,7 +82,7 @@ def bench_queue() -> None:
     """Offer jobs as an event loop would, a few at a time, and take what is due."""
     print(f"\nqueue alone, {JOBS:,} jobs\n  rows a job  jobs a batch  us of CPU a job")
     for rows in (10, 100):
-        a_batch = POLICY.max_batch_rows // rows
+        a_batch = BATCH_ROWS // rows
         queue, now = BatchQueue(POLICY), 0.0
         started = time.process_time()
         for _ in range(JOBS // a_batch):
@@ -92,9 +97,90 @@ def bench_queue() -> None:
         print(f"  {rows:10}  {a_batch:12}  {1e6 * took / JOBS:15.2f}")
 
 
+class FreeEngine:
+    """Scores that were there before anybody asked."""
+
+    info = EngineInfo(
+        name="free", precision="fp32", model="bench", version="00000000", max_batch_rows=BATCH_ROWS
+    )
+
+    def __init__(self) -> None:
+        self._scores = np.random.default_rng(0).random(BATCH_ROWS, dtype=np.float32)
+
+    def score(self, batch: FeatureBatch) -> Float32:
+        return self._scores[: batch.rows].copy()
+
+    def score_candidates(self, rows: CandidateRows) -> Float32:
+        return self._scores[: rows.rows].copy()
+
+    def close(self) -> None:
+        pass
+
+
+async def bench_turns() -> None:
+    """What a batch costs besides its engine: from `submit` to the last answer."""
+    print("\nthe turn of a batch, without its engine: us, best / median")
+    print("  jobs  rows a job           submit             turn     all, a job")
+    with tempfile.TemporaryDirectory() as directory:
+        tables = CandidateTables.of(Bundle.open(write_tiny_bundle(Path(directory))))
+    for jobs, rows in ((1, 100), (4, 100), (40, 10)):
+        batch = [candidates(tables, user, rows) for user in range(jobs)]
+        submit, turn = await turns(batch, 20_000 // jobs)
+        each = [(one + other) / jobs for one, other in zip(submit, turn, strict=True)]
+        print(f"  {jobs:4}  {rows:10}  {_spread(submit)}  {_spread(turn)}  {_spread(each)}")
+
+
+def candidates(tables: CandidateTables, user: int, rows: int) -> CandidateRows:
+    """The rows of a request, of a user like no other."""
+    users, contexts = (
+        Encoder(tables.schema.of(source)).encode_rows([{}]) for source in ("user", "context")
+    )
+    users.ids[:] = user
+    return CandidateRows(
+        tables=tables,
+        users=users,
+        contexts=contexts,
+        request_of_row=np.zeros(rows, np.int32),
+        items=np.arange(rows, dtype=np.int32) % tables.items.rows,
+    )
+
+
+async def turns(batch: list[CandidateRows], times: int) -> tuple[list[float], list[float]]:
+    """Seconds of submitting a batch and of its turn, so many times."""
+    clock, loop = SystemClock(), asyncio.get_running_loop()
+    records, answered = list[BatchRecord](), list[float]()
+
+    def then(_: object) -> None:
+        answered.append(time.perf_counter())
+        if len(answered) == len(batch):
+            done.set_result(None)
+
+    batcher = Batcher([EngineChain([FreeEngine()], clock)], POLICY, clock, on_batch=records.append)
+    submit, turn = list[float](), list[float]()
+    for _ in range(times):
+        done = loop.create_future()
+        started = time.perf_counter()
+        for rows in batch:
+            batcher.submit(rows, deadline=clock.now() + 1, then=then)
+        submitted = time.perf_counter()
+        await done
+        turn.append(answered[-1] - submitted)
+        submit.append(submitted - started)
+        answered.clear()
+        records.clear()
+    await batcher.stop()
+    return submit, turn
+
+
+def _spread(seconds: list[float]) -> str:
+    ordered = sorted(seconds)
+    return f"{1e6 * ordered[0]:6.1f} / {1e6 * ordered[len(ordered) // 2]:6.1f}"
+
+
 def bench_bundle(bundle: Bundle, seconds: float) -> None:
-    chain = load_chain(bundle, "fp32", ["onnxruntime-cpu"], EngineSettings(), SystemClock())
-    (engine,) = chain.engines
+    loader = EngineLoader(EngineSettings(calibrate=False), Path("no plans"), SystemClock())
+    (engine,) = loader.load("onnxruntime-cpu", bundle, "fp32", 1).engines
+    chain = EngineChain([engine], SystemClock())
     print(f"\n{bundle.manifest.name}@{bundle.manifest.version}, one engine thread")
     print("  rows a request  how                    requests/s  us of CPU a request")
     for rows in (10, 100):
@@ -143,7 +229,7 @@ def direct(engine: Engine, batch: FeatureBatch, seconds: float) -> int:
 
 
 def in_full_batches(engine: Engine, request: FeatureBatch, seconds: float) -> int:
-    full = _repeated(request, POLICY.max_batch_rows)
+    full = _repeated(request, BATCH_ROWS)
     return direct(engine, full, seconds) * full.rows // request.rows
 
 

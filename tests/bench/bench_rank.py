@@ -1,6 +1,6 @@
 """What one ranking request costs, over HTTP, as the README's table.
 
-``make bench`` starts ``podium serve`` with the demonstration's model and an
+``python -m tests.bench rank`` starts ``podium serve`` with the demonstration's model and an
 embedded Valkey, sends ranking requests with 100 candidates each over
 keep-alive connections, and prints a Markdown table. Load generator, service
 and Valkey share the machine. With the cache ``off`` an engine scores all 100
@@ -102,7 +102,7 @@ def heading(requests: int) -> str:
             "one service process.",
             f"{processor()}, {os.cpu_count()} CPUs, {platform.system()}; "
             f"Python {platform.python_version()}, {versions}; "
-            f"{datetime.now(UTC):%Y-%m-%d}; `make bench`",
+            f"{datetime.now(UTC):%Y-%m-%d}; `python -m tests.bench rank`",
             "",
             "| cache | callers | requests/s | p50 ms | p99 ms |",
             "|---|--:|--:|--:|--:|",

@@ -1,6 +1,6 @@
 """What telemetry costs per request, in CPU time of the whole process.
 
-Run: ``python tests/bench/bench_telemetry.py [requests]``
+Run: ``python -m tests.bench telemetry [requests]``
 
 One request is what a ranking does: the server span, a step, a call to Redis,
 a batch of its own with one engine call, and the figures of all that.
@@ -10,13 +10,10 @@ another process.
 """
 
 import asyncio
-import multiprocessing
 import os
 import statistics
 import sys
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from multiprocessing.connection import Connection
 from typing import Any
 
 from litestar.types import ASGIApp
@@ -33,6 +30,7 @@ from service.telemetry import (
     create_telemetry,
     names,
 )
+from tests.bench.collector import collecting
 
 CLOCK = SystemClock()
 ROUNDS = 5
@@ -48,24 +46,6 @@ REPLY = RankReply(
     timing_ms=Timing(total=4.0, cache=0.5, queue=1.0, engine=2.0),
 )
 HEADERS = [(b"host", b"127.0.0.1:8080"), (b"user-agent", b"bench"), (b"accept", b"*/*")]
-
-
-def collect(port: Connection) -> None:
-    """An OTLP receiver that reads and forgets."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            """Prints nothing."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    port.send(server.server_port)
-    server.serve_forever()
 
 
 def application(telemetry: Telemetry | None) -> ASGIApp:
@@ -87,7 +67,7 @@ def tell(telemetry: Telemetry, cache: StoreCalls) -> None:
     with telemetry.step(names.SPAN_ROUTE):
         pass
     with telemetry.ranking(now, "r-1") as ranking:
-        ranking.routed("home", EXPERIMENTS)
+        ranking.routed("home", EXPERIMENTS, EXPERIMENTS)
         with cache.call("MGET"):
             pass
         telemetry.batch(
@@ -96,6 +76,12 @@ def tell(telemetry: Telemetry, cache: StoreCalls) -> None:
                 precision="fp16",
                 reason="full",
                 waiting_rows=20,
+                oldest_wait_s=0.003,
+                executing=0,
+                duplicate_rows=0,
+                arrival_rows_per_s=5000.0,
+                fixed_s=0.0005,
+                row_s=1e-06,
                 taken_at=now,
                 finished_at=now,
                 members=(
@@ -153,11 +139,12 @@ def measure(ratio: float | None, *, export: bool, requests: int) -> float:
 
 def main() -> None:
     requests = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    collector = context.Process(target=collect, args=(theirs,), daemon=True)
-    collector.start()
-    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{ours.recv()}"
+    with collecting() as collector:
+        os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector
+        print_table(requests)
+
+
+def print_table(requests: int) -> None:
     bare = measure(None, export=False, requests=requests)
     print(f"{'':<34}{'CPU us/request':>16}")
     print(f"{'bare':<34}{bare:>16.1f}")
@@ -169,7 +156,6 @@ def main() -> None:
     ):
         spent = measure(ratio, export=export, requests=requests)
         print(f"{label:<34}{spent - bare:>+16.1f}")
-    collector.terminate()
 
 
 if __name__ == "__main__":
