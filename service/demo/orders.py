@@ -11,6 +11,7 @@ from ranking_models.marketplace.exact import Draws, Float64
 from ranking_models.marketplace.names import item_id
 from ranking_models.marketplace.orders import OrderQuality, order_quality, true_relevance
 from ranking_models.schema import FeatureBatch, Float32
+from service.engines.rows import as_features
 from service.features import BundleFeatures
 from service.loadgen.visits import CANDIDATES, rank_body, visits_of
 from service.messages import RankRequest
@@ -56,7 +57,7 @@ def _model_keys(
     requests = [
         msgspec.convert(rank_body(visit, "session"), RankRequest) for visit in visits_of(drawn)
     ]
-    batches = [features.batch(features.encode(request)) for request in requests]
+    batches = [as_features(features.rows(features.encode(request))) for request in requests]
     return np.stack([score(batch) for batch in batches]).astype(np.float64)
 
 
