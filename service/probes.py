@@ -1,6 +1,6 @@
 """How each part is: for ``/health/ready``, and for the gauges of ``/metrics``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -9,6 +9,8 @@ from service.batching.batcher import Batcher
 from service.cache import ScoreCache
 from service.deployments import Deployment, Deployments
 from service.deployments.recovery import can_score
+from service.engines.chain import EngineChain
+from service.engines.state import EngineState, total
 from service.events.aggregation import Aggregator
 from service.events.event_log import EventLog
 from service.events.spool import Spool

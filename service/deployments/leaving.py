@@ -45,7 +45,10 @@ async def leave(held: Held, unused: Iterable[Scoring]) -> None:
         async with asyncio.timeout(LONGEST_REQUEST_S):
             await held.released.wait()
     except TimeoutError:
-        _log.warning("somebody holds a deployment for longer than a request can take")
+        settle_again()  # a failed request and its exception hold each other, and what was asked
+        await asyncio.sleep(0)  # those who left say so on the loop's next turn
+        if not held.released.is_set():
+            _log.warning("somebody holds a deployment for longer than a request can take")
     await closed(unused)
 
 

@@ -1,6 +1,8 @@
 """What each part says about itself is true for callers."""
 
+import gc
 import os
+import weakref
 
 import pytest
 
@@ -170,6 +172,23 @@ def test_the_gauges_follow_the_version_that_serves(tmp_path, clock):
     assert bundles[1].manifest.version in page
     assert bundles[0].manifest.version not in page
     assert page.count("podium_engine_state{") == 1
+
+
+def test_the_gauges_of_a_version_that_left_do_not_hold_it(tiny_bundle, clock):
+    """Its engines would be closed only when Python collects, or after the longest wait."""
+    metrics = quiet_telemetry(clock).metrics
+    first, second = (deployment_of(tiny_bundle, FakeEngine(), clock=clock) for _ in range(2))
+    deployments = Deployments([first])
+    watch_deployments(metrics, deployments)
+    gone = weakref.ref(first)
+
+    deployments.replace([second])
+    watch_deployments(metrics, deployments)
+    gc.disable()
+    del first
+    gc.enable()
+
+    assert gone() is None
 
 
 def test_with_a_worker_less_the_others_say_so():
