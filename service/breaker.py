@@ -58,6 +58,18 @@ class Breaker:
         return self._in_a_row
 
     @property
+    def is_on_the_brink(self) -> bool:
+        """Whether one more failure would open it."""
+        if self._is_open:
+            return False
+        too_often = (
+            self._rate is not None
+            and len(self._recent) >= WINDOW - 1
+            and sum([*self._recent][1 - WINDOW :]) + 1.0 >= self._rate * WINDOW
+        )
+        return self._in_a_row + 1 >= self._limit or too_often
+
+    @property
     def state(self) -> BreakerState:
         return "open" if self._is_open else "closed"
 

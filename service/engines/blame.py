@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from service.clock import Clock
 from service.engines.bisection import Bisection
+from service.engines.check import Check
 from service.engines.link import Call, EngineLink
 from service.engines.parts import Indexes, Parts
 from service.telemetry import FallbackReason
@@ -22,6 +24,7 @@ class Blame:
         self._links, self._jobs = links, jobs
         self._texts: dict[str, None] = {}  # in order, each once
         self._accused: dict[EngineLink, float] = {}  # and when its first failed call began
+        self._short_of_memory: set[EngineLink] = set()
         # Places of engines that failed as a whole, in order, and how many jobs failed together.
         self._suspects: list[tuple[int, int]] = []
         self._bisection: Bisection | None = None
@@ -61,6 +64,8 @@ class Blame:
         if self._bisection is None:
             asked = np.arange(self._jobs.rows) if rows is None else rows
             self._suspects.append((place, len(np.unique(self._jobs.job_of(asked)))))
+        if reason == "memory":
+            self._short_of_memory.add(call.link)
         self.failed(call, text, reason)
         self._tell_bisection()
 
@@ -102,17 +107,33 @@ class Blame:
                 return place, piece_rows
         return None
 
-    def settle(self, now: float) -> None:
-        """Count what is the engines' fault.
+    def settle(self, clock: Clock) -> None:
+        """Count what is the engines' fault. By the thread that calls them.
 
         An engine that scores the neighbours is well, and the request that fails alone is what
         the others tripped over too: one poisonous request must not open anybody's breaker.
         """
         # The search may have ended early, as nobody waits for the guilty any more.
         acquitted = self._acquitted or (self._bisection is not None and self._bisection.acquits)
-        if not acquitted:
-            for link, started in self._accused.items():
-                link.blame(started=started, now=now)
+        if acquitted:
+            return
+        for link, started in self._accused.items():
+            if not self._is_vouched_for(link, clock):
+                link.blame(started=started, now=clock.now())
+
+    def _is_vouched_for(self, link: EngineLink, clock: Clock) -> bool:
+        """Whether golden rows say that it was the request and not the engine.
+
+        A request that is alone in its batch has no neighbours to acquit the engine. Somebody who
+        sends poison again and again would otherwise take the engine from everybody else. Golden
+        rows are few, and are asked only before the failure that would cost the engine its use.
+        """
+        if self._jobs.jobs > 1 or link.golden is None or link in self._short_of_memory:
+            return False
+        if not link.is_on_the_brink:
+            return False
+        Check(link, link.golden, clock).proceed()
+        return link.status == "ready"
 
     def _tell_bisection(self) -> None:
         if self._bisection is not None:

@@ -167,6 +167,11 @@ class EngineLink:
         return self._serving is not None
 
     @property
+    def is_on_the_brink(self) -> bool:
+        """Whether one more failed call would take it out of use."""
+        return self._breaker.is_on_the_brink
+
+    @property
     def state(self) -> EngineState:
         return EngineState(
             engine=self.info,

@@ -30,6 +30,10 @@ class Parts:
     def rows(self) -> int:
         return self._stops[-1]
 
+    @property
+    def jobs(self) -> int:
+        return len(self._jobs)
+
     @cached_property
     def _stops(self) -> list[int]:
         # Needed only when something went wrong: most batches never ask.

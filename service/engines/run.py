@@ -67,7 +67,7 @@ class Run:
             if not self._ask(*step):
                 return False
         if self._blame is not None:
-            self._blame.settle(self._clock.now())
+            self._blame.settle(self._clock)
         return True
 
     def give_up(self, call: Call, now: float) -> bool:

@@ -157,7 +157,9 @@ def test_it_is_open_only_after_twenty_calls_of_which_enough_failed(shares, rate)
     b, last = rated(rate), []
     for at, share in enumerate(shares):
         if share == 1.0:
+            on_the_brink = b.is_on_the_brink
             fail(b, at)
+            assert b.is_open == on_the_brink
         elif share:
             b.failed_in_part(share, at)
         else:

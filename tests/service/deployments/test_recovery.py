@@ -44,11 +44,13 @@ def link_of(bundle, engine, clock=CLOCK):
 
 
 def failed(deployment, engine, times=1):
+    """Users' calls fail, and golden rows too while they are asked because of that."""
     golden, _ = deployment.bundle.golden
     for _ in range(times):
-        engine.fail()
+        engine.fail(2)
         with pytest.raises(Exception, match="ordered"):
             score(deployment, golden)
+    engine.fail(0)
 
 
 def score(deployment, rows):

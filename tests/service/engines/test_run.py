@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ranking_models.schema import FeatureBatch
 from service.engines.chain import EngineChain
+from service.engines.golden import Golden
 from service.engines.link import EngineLink
 from service.engines.rows import CandidateRows
 from service.engines.scored import EveryEngineFailed
@@ -132,6 +133,58 @@ def test_a_job_alone_is_not_asked_for_again(clock):
         ran(chain, jobs=JOBS[:1]).result()
 
     assert len(error.value.calls) == 1
+
+
+def with_golden_rows(engine, clock):
+    rows = random_batch(4, seed=99)
+    golden = Golden(rows=rows, scores=FakeEngine.expected(rows), tolerance=1e-6)
+    return EngineChain([EngineLink(engine, golden=golden, clock=clock)], clock)
+
+
+def ask_alone(chain, times):
+    for _ in range(times):
+        with pytest.raises(EveryEngineFailed):
+            ran(chain, jobs=JOBS[2:3]).result()
+
+
+def test_a_poisonous_request_that_is_always_alone_does_not_take_the_engine_from_the_others(clock):
+    chain = with_golden_rows(poisoned("first", 2), clock)
+
+    ask_alone(chain, 100)
+
+    assert chain.states()[0].status in ("ready", "failing")
+    assert chain.states()[0].opened == 0
+    np.testing.assert_array_equal(ran(chain, jobs=JOBS[:1]).result().scores, EXPECTED[0])
+
+
+def test_golden_rows_are_asked_only_when_the_engine_is_about_to_be_left_alone(clock):
+    engine = FakeEngine()
+    faulty = FaultyEngine(engine)
+    faulty.fail_on(of_jobs(2))
+    chain = with_golden_rows(faulty, clock)
+
+    ask_alone(chain, 2)
+    assert engine.calls == []
+    ask_alone(chain, 1)
+    assert engine.calls == [4]
+
+
+def test_a_dead_engine_is_left_alone_although_everybody_was_alone(clock):
+    chain = with_golden_rows(dead("first"), clock)
+
+    ask_alone(chain, 3)
+
+    assert (chain.states()[0].status, chain.states()[0].opened) == ("open", 1)
+
+
+def test_an_engine_without_memory_is_left_alone_although_it_has_room_for_golden_rows(clock):
+    engine = FaultyEngine(FakeEngine())
+    chain = with_golden_rows(engine, clock)
+    for _ in range(3):
+        engine.refuse_memory(1)
+        ask_alone(chain, 1)
+
+    assert chain.states()[0].status == "open"
 
 
 def test_rows_that_cannot_be_put_together_fail_nobody_who_is_fine(clock):
