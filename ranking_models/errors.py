@@ -15,3 +15,9 @@ class BundleError(InputError):
     def __init__(self, file: str, reason: str) -> None:
         self.file, self.reason = file, reason
         super().__init__(f"{file}: {reason}")
+
+
+def first_line(error: Exception) -> str:
+    """Of what a library says, or what kind of error it is where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

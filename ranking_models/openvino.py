@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ranking_models.errors import InputError
+from ranking_models.padding import fill_padded
 from ranking_models.schema import FeatureBatch, Float32
 
 Computes = Literal["f32", "bf16"]
@@ -118,22 +119,15 @@ class _Bucket:
         self._scores = self._request.get_tensor(OUTPUT).data
 
     def __call__(self, batch: FeatureBatch) -> Float32:
-        given, rows = batch.inputs(), batch.rows
-        for name, room in self._inputs.items():
-            if name not in given:
-                raise OpenVinoFailed(f"the graph wants input {name!r}, the batch has none")
-            array = given[name]
-            if array.dtype != room.dtype or array.shape != (rows, *room.shape[1:]):
-                wanted = f"{room.dtype} (rows, {room.shape[1]})"
-                raise OpenVinoFailed(f"input {name!r} is {array.dtype} {array.shape}, not {wanted}")
-        for name, room in self._inputs.items():
-            room[:rows] = given[name]
-            room[rows:] = 0  # an id that every table has
+        try:
+            fill_padded(self._inputs, batch)
+        except ValueError as misfit:
+            raise OpenVinoFailed(str(misfit)) from misfit
         try:
             self._request.infer()
         except RuntimeError as error:
             raise OpenVinoFailed(f"OpenVINO failed: {_reason(error)}") from error
-        scores: Float32 = self._scores[:rows].copy()
+        scores: Float32 = self._scores[: batch.rows].copy()
         return scores
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 from pyarrow import parquet
 
-from ranking_models.errors import InputError
+from ranking_models.errors import InputError, first_line
 
 if TYPE_CHECKING:  # generic in the stubs only
     Cells = pa.Array[Any]
@@ -60,7 +60,7 @@ def read_columns(path: Path, wanted: Mapping[str, str]) -> dict[str, Column]:
         read = _read_parquet if path.suffix.lower() == ".parquet" else _read_csv
         table = read(path, wanted)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {_first_line(error)}") from None
+        raise InputError(f"{path}: cannot be read: {first_line(error)}") from None
     if table.num_rows == 0:
         raise InputError(f"{path}: the file has no data rows")
     return {
@@ -74,7 +74,7 @@ def _read_parquet(path: Path, wanted: Mapping[str, str]) -> pa.Table:
             _check_header(path, file.schema_arrow.names, wanted)
             return file.read(columns=list(wanted))
     except pa.ArrowException as error:
-        raise InputError(f"{path}: not a readable Parquet file: {_first_line(error)}") from None
+        raise InputError(f"{path}: not a readable Parquet file: {first_line(error)}") from None
 
 
 def _read_csv(path: Path, wanted: Mapping[str, str]) -> pa.Table:
@@ -109,7 +109,7 @@ def _read_csv(path: Path, wanted: Mapping[str, str]) -> pa.Table:
                 f"{path}: data row {(row.number or 0) - 1} has {row.actual_columns} cells, "
                 f"the header names {row.expected_columns} columns"
             ) from None
-        raise InputError(f"{path}: not a readable CSV file: {_first_line(error)}") from None
+        raise InputError(f"{path}: not a readable CSV file: {first_line(error)}") from None
     return pa.table({name: _decoded(path, name, cells.column(name)) for name in wanted})
 
 
@@ -172,7 +172,3 @@ def _plain(values: Chunks) -> Cells:
     if pa.types.is_decimal(kind) or pa.types.is_float16(kind):
         kind = pa.float64()
     return values.cast(kind).combine_chunks()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]

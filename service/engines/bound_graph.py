@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
+from ranking_models.errors import first_line
+from ranking_models.padding import fill_padded
 from ranking_models.schema import FeatureBatch, Float32
 from service.errors import EngineFailed
 
@@ -79,18 +81,11 @@ class _Bucket:
         self._binding.bind_ortvalue_output(OUTPUT, self._scores)
 
     def score(self, batch: FeatureBatch) -> Float32:
-        given, rows = batch.inputs(), batch.rows
-        for name, host in self._host.items():
-            if name not in given:
-                raise EngineFailed(f"the graph wants input {name!r}, the batch has none")
-            array = given[name]
-            if array.dtype != host.dtype or array.shape != (rows, *host.shape[1:]):
-                wanted = f"{host.dtype} (rows, {host.shape[1]})"
-                raise EngineFailed(f"input {name!r} is {array.dtype} {array.shape}, not {wanted}")
-        for name, host in self._host.items():
-            host[:rows] = given[name]
-            host[rows:] = 0  # an id that every table has
-        scores: Float32 = self.run()[:rows].copy()
+        try:
+            fill_padded(self._host, batch)
+        except ValueError as misfit:
+            raise EngineFailed(str(misfit)) from misfit
+        scores: Float32 = self.run()[: batch.rows].copy()
         return scores
 
     def run(self) -> Float32:
@@ -103,9 +98,3 @@ class _Bucket:
         except Exception as error:  # the binding has a class of its own for every status code
             raise EngineFailed(first_line(error)) from error
         return scores
-
-
-def first_line(error: Exception) -> str:
-    """Of what a runtime says, or what kind of error it is."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -14,11 +14,12 @@ import msgspec
 from msgspec import Struct
 
 from ranking_models.bundle import Bundle
+from ranking_models.errors import first_line
 from ranking_models.onnx_runtime import FATAL
 from ranking_models.schema import FeatureBatch, Float32
 from ranking_models.tensorrt.device import Device, NoDevice, cuda_runtime, find_device
 from service.engines import EngineInfo
-from service.engines.bound_graph import BoundGraph, Place, first_line
+from service.engines.bound_graph import BoundGraph, Place
 from service.engines.cuda import CudaRuntime
 from service.engines.memory import MemoryBudget, Reservation
 from service.errors import EngineFailed

@@ -7,6 +7,7 @@ from typing import Any
 import numpy.typing as npt
 from onnxruntime import RunOptions
 
+from ranking_models.errors import first_line
 from ranking_models.onnx_runtime import PROVIDER, open_session
 from ranking_models.schema import Float32
 from service.errors import EngineFailed
@@ -33,7 +34,7 @@ class Graph:
         try:
             self._session = open_session(file, threads=threads)
         except Exception as error:  # the binding has a class of its own for every status code
-            raise EngineFailed(_first_line(error)) from error
+            raise EngineFailed(first_line(error)) from error
         running = self._session.get_providers()
         if running[:1] != [PROVIDER]:
             raise EngineFailed(f"asked for {PROVIDER}, ONNX Runtime runs {', '.join(running)}")
@@ -55,10 +56,5 @@ class Graph:
         try:
             out: Float32 = self._session.run(self._outputs, feed, self._options)[0]
         except Exception as error:
-            raise EngineFailed(_first_line(error)) from error
+            raise EngineFailed(first_line(error)) from error
         return out
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
