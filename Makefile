@@ -28,7 +28,7 @@ help:
 	@echo "make demo         serve, simulated shoppers, and the experiment's report"
 	@echo "make test         environment with torch, then the whole default test suite"
 	@echo "make check        format, lint, types, import directions, then the tests"
-	@echo "make bench        all measurements, with the peers: half an hour (ARGS=--quick: 6 minutes)"
+	@echo "make bench        all measurements, with the peers: long (ARGS=--quick: shorter)"
 	@echo "make verify       fuzz a running service by its API document, about a minute, and"
 	@echo "                  compare TensorRT's and CUDA's real bindings with what is recorded;"
 	@echo "                  serve with the GPU's packages and no driver; ask a real Triton server"
