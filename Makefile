@@ -19,7 +19,7 @@ PIP := $(BIN)/python $(INSTALL)
 TORCH_INDEX ?=
 ARGS ?=
 
-.PHONY: help serve demo test lint check bench verify demo-bundle lock format clean
+.PHONY: help serve demo test lint check bench chaos verify demo-bundle lock format clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -29,6 +29,8 @@ help:
 	@echo "make test         environment with torch, then the whole default test suite"
 	@echo "make check        format, lint, types, import directions, then the tests"
 	@echo "make bench        all measurements, with the peers: long (ARGS=--quick: shorter)"
+	@echo "make chaos        cache servers that fail under load, with both clients: long"
+	@echo "                  (ARGS=--quick: shorter; ARGS=--list: the faults)"
 	@echo "make verify       fuzz a running service by its API document, about a minute, and"
 	@echo "                  compare TensorRT's and CUDA's real bindings with what is recorded;"
 	@echo "                  serve with the GPU's packages and no driver; ask a real Triton server"
@@ -42,7 +44,7 @@ demo: $(VENV)/.serve
 	@exec $(BIN)/podium demo $(ARGS)
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
@@ -54,6 +56,9 @@ check: lint test
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench $(if $(filter-out --quick,$(ARGS)),,all) $(ARGS)
+
+chaos: $(VENV)/.dev
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 verify: $(VENV)/.dev $(VERIFY)/.done $(NO_DRIVER)/.done
 	@$(BIN)/python -m tests.verify $(VERIFY)/bin/schemathesis
