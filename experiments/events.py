@@ -1,4 +1,4 @@
-"""What happened: slates served, items shown and clicked. The values of the event stream.
+"""What happened: slates served or missed, items shown and clicked. The values of the event stream.
 
 They are written as msgpack arrays behind a tag that carries a version. A new
 field goes to the end and has a default, then old and new readers understand
@@ -13,8 +13,9 @@ from typing import Literal
 from msgspec import Struct
 
 from experiments.assignment import Assignment
+from experiments.comparison import Comparison
 
-CacheResult = Literal["hit", "partial", "miss", "stale", "bypass"]
+CacheResult = Literal["hit", "partial", "miss", "stale", "bypass", "error"]
 FeedbackKind = Literal["impression", "click"]
 
 
@@ -26,6 +27,9 @@ class Arm(Struct, frozen=True, array_like=True, gc=False):
     variant: str
     unit: str
     """Digest of the unit that this experiment randomises; another experiment may take another."""
+    propensity: float = 1.0
+    """Probability with which the draw gives this unit this variant, given that it takes part.
+    In events that were written before it was known it stands for "not known"."""
 
 
 class Exposure(Struct, frozen=True, kw_only=True, array_like=True, tag="exposure.1"):
@@ -49,9 +53,39 @@ class Exposure(Struct, frozen=True, kw_only=True, array_like=True, tag="exposure
     config_digest: str
     """`experiments.assignment.Assigner.digest`: the definitions that decided."""
 
+    compute_ms: float = 0.0
+    """Engine time of this slate: its rows' share of the calls that scored them."""
+    queue_ms: float = 0.0
+    """How long its rows waited for an engine."""
+    predictions: int = 0
+    """Rows that an engine scored for it; none for what the cache knew."""
+    surface: str = ""
+    """Where it was shown, as the request's context says; empty if it does not."""
+
     def __post_init__(self) -> None:
-        if not isfinite(self.latency_ms) or self.latency_ms < 0:
-            raise ValueError(f"latency_ms must be a finite number >= 0, got {self.latency_ms}")
+        _check_duration("latency_ms", self.latency_ms)
+        _check_duration("compute_ms", self.compute_ms)
+        _check_duration("queue_ms", self.queue_ms)
+
+
+class Lapse(Struct, frozen=True, kw_only=True, array_like=True, tag="lapse.1"):
+    """A unit was assigned and got no slate: refused, too late, broken, or gone before the reply.
+
+    Without it an arm whose requests die would look as good as its survivors.
+    """
+
+    arms: tuple[Arm, ...]
+    at: float
+    """Unix seconds."""
+    code: str
+    """Why, as the error reply names it. ``client_gone``: a slate was made but nobody was there to
+    be sent it. ``cancelled``: the caller hung up, or the shutdown's limit came, before that."""
+    latency_ms: float
+    """From the arrival of the request to its end."""
+    surface: str = ""
+
+    def __post_init__(self) -> None:
+        _check_duration("latency_ms", self.latency_ms)
 
 
 class Feedback(Struct, frozen=True, kw_only=True, array_like=True, tag="feedback.1"):
@@ -67,9 +101,22 @@ class Feedback(Struct, frozen=True, kw_only=True, array_like=True, tag="feedback
     """Unix seconds, as the backend reports it."""
     arms: tuple[Arm, ...]
     """From the exposure token; none for an orphan."""
+    team: str | None = None
+    """The variant whose ranker put the item into an interleaved slate; else None."""
+    exposed_at: float = 0.0
+    """When the slate was made, unix seconds of the service; 0 where no token tells."""
+    late: bool = False
+    """It happened after the attribution window of its slate: counted as late and nothing else."""
 
 
-Event = Exposure | Feedback
+Event = Exposure | Feedback | Lapse | Comparison
+
+
+def arms_of(event: Event) -> tuple[Arm, ...]:
+    """The arms whose sums an event belongs to."""
+    if isinstance(event, Comparison):
+        return (Arm(event.experiment, event.phase, event.variant, event.unit),)
+    return event.arms
 
 
 def unit_digest(unit: str) -> str:
@@ -85,7 +132,12 @@ def unit_digest(unit: str) -> str:
 def arms(assignments: Iterable[Assignment]) -> tuple[Arm, ...]:
     """The arms that a slate is counted in: what was split or decided outside, for a known unit."""
     return tuple(
-        Arm(a.key, a.phase, a.variant, unit_digest(a.unit))
+        Arm(a.key, a.phase, a.variant, unit_digest(a.unit), a.propensity)
         for a in assignments
         if a.counts and a.unit is not None
     )
+
+
+def _check_duration(name: str, milliseconds: float) -> None:
+    if not isfinite(milliseconds) or milliseconds < 0:
+        raise ValueError(f"{name} must be a finite number >= 0, got {milliseconds}")

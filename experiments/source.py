@@ -1,14 +1,38 @@
 """Where running experiments come from: a TOML text, and whoever keeps the current set."""
 
 import tomllib
-from typing import Any, Protocol, get_args
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, Protocol, get_args
 
 import msgspec
 
 from experiments.assignment import Assigner
-from experiments.definition import Experiment, State, UnitKind, check_together
+from experiments.definition import (
+    Experiment,
+    HashId,
+    Method,
+    Objective,
+    Policy,
+    State,
+    UnitKind,
+)
+from experiments.targeting import Operator
+from experiments.together import check_together
 
-_CHOICES = {"unit": UnitKind, "state": State}
+_DECIDED: Final[Mapping[str, str]] = MappingProxyType(
+    {"rolled_back": "rollback", "promoted": "promote"}
+)
+"""States that a file cannot ask for: somebody, or the rule, brings them about while it runs."""
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "unit": get_args(UnitKind),
+    "state": tuple(state for state in get_args(State) if state not in _DECIDED),
+    "hash": get_args(HashId),
+    "objective": get_args(Objective),
+    "policy": get_args(Policy),
+    "method": get_args(Method),
+    "op": get_args(Operator),
+}
 
 
 class ExperimentInvalid(ValueError):
@@ -52,7 +76,8 @@ def parse_experiments(text: str, *, where: str) -> tuple[Experiment, ...]:
 
     Args:
         text: ``[[experiment]]`` tables with the fields of `Experiment`, each
-            with two or more ``[[experiment.variant]]``.
+            with two or more ``[[experiment.variant]]`` and any number of
+            ``[[experiment.targeting]]``.
         where: What the text is called in errors, usually the file name.
 
     Raises:
@@ -82,7 +107,32 @@ def _with_variants(table: Any) -> Any:
         return table
     if "variants" in table:
         raise ValueError("Object contains unknown field `variants`; write [[experiment.variant]]")
+    _check_state(table)
+    _check_tables(table)
     return {("variants" if key == "variant" else key): value for key, value in table.items()}
+
+
+def _check_tables(table: dict[str, Any]) -> None:
+    for name in ("variant", "targeting"):
+        if isinstance(table.get(name), dict):
+            raise ValueError(f"{name} is written as [[experiment.{name}]], with two brackets")
+    rules = table.get("targeting", ())
+    for rule in rules if isinstance(rules, list) else ():
+        # Only `exists` goes without: any other rule would compare with true, and fit nobody.
+        if isinstance(rule, dict) and "value" not in rule and rule.get("op", "exists") != "exists":
+            raise ValueError(
+                f"experiment {table.get('key')!r}, targeting of {rule.get('field')!r}: "
+                f"{rule['op']!r} needs a value"
+            )
+
+
+def _check_state(table: dict[str, Any]) -> None:
+    state, key = table.get("state"), table.get("key")
+    if isinstance(state, str) and state in _DECIDED:
+        raise ValueError(
+            f"experiment {key!r}: a file cannot say state = {state!r}; "
+            f"`podium experiment {_DECIDED[state]}` brings it about"
+        )
 
 
 def _readable(message: str) -> str:
@@ -93,6 +143,6 @@ def _readable(message: str) -> str:
     what = what.replace("Object missing required field", "missing key")
     place = path.rstrip("`").replace(".variants", ".variant")
     if what.startswith("Invalid enum value"):
-        choices = get_args(_CHOICES[place.rpartition(".")[2]])
+        choices = _CHOICES[place.rpartition(".")[2]]
         what = f"{what.replace('Invalid enum value', 'unknown value')}, not {' or '.join(choices)}"
     return f"{what} (at {place})" if place else what

@@ -3,12 +3,14 @@
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
-from experiments.report.values import Latency, Measure, Quantiles, Report, Split, VariantReport
-from experiments.report.verdict import p_text, percent
+from experiments.report import beside
+from experiments.report.document import Report
+from experiments.report.values import Adjusted, Latency, Measure, Quantiles, VariantReport
+from experiments.report.words import p_text, percent
 from experiments.stats import Interval
 
 WIDTH = 100
-_LABEL = 26
+_LABEL = 25
 _COLUMNS = 3
 
 Row = tuple[str, list[str]]
@@ -23,15 +25,13 @@ def render_text(report: Report) -> str:
         *_wrapped(report.verdict, indent=""),
         "",
     ]
+    for said in beside.above(report):
+        lines += _wrapped(said)
+    lines.append("")
     for start in range(0, len(report.variants), _COLUMNS):
         lines += [*_table(report, report.variants[start : start + _COLUMNS]), ""]
-    lines += _wrapped(f"Split of units: {_split(report.split)}")
-    for note in report.notes:
-        lines += _wrapped(f"Note: {note}")
-    lines += _wrapped(
-        f"In brackets: {100 * report.confidence:.0f} % intervals, CTR clustered by "
-        f"{report.unit.replace('_', ' ')}. Latencies are end to end, in milliseconds."
-    )
+    for said in beside.below(report):
+        lines += _wrapped(said)
     return "\n".join(lines)
 
 
@@ -63,22 +63,52 @@ def _rows(variants: Sequence[VariantReport]) -> Iterator[Row]:
     yield "exposures", [f"{v.exposures:,}" for v in variants]
     yield "impressions", [f"{v.impressions:,}" for v in variants]
     yield "clicks", [f"{v.clicks:,}" for v in variants]
-    yield "CTR", [_ctr(v.ctr) for v in variants]
+    yield "CTR", [_rate(v.ctr) for v in variants]
     yield from _ctr_change_rows(variants)
+    yield from _corrected_rows(variants)
+    yield from _mean_rows(variants)
     yield from _latency_rows("latency", variants, lambda latency: latency.all)
     yield from _latency_rows("computed", variants, lambda latency: latency.computed)
     yield from _latency_rows("cached", variants, lambda latency: latency.cached)
     yield from _share_rows(variants)
+    yield from _costs(variants)
 
 
 def _ctr_change_rows(variants: Sequence[VariantReport]) -> Iterator[Row]:
     changes = [v.difference.ctr if v.difference else None for v in variants]
     if not any(changes):
         return
+    always = [v.difference.ctr_always if v.difference else None for v in variants]
+    if any(always):
+        yield "  at every look", [_percentages(c.relative) if c else "" for c in always]
     yield "  against control", [_percentages(c.relative) if c else "" for c in changes]
     yield "  in percentage points", [_points(c.absolute) if c else "" for c in changes]
     yield "  significance", [p_text(c.p_value) if c else "" for c in changes]
     yield "  detectable increase", [f"{percent(c.detectable)} %" if c else "" for c in changes]
+
+
+def _corrected_rows(variants: Sequence[VariantReport]) -> Iterator[Row]:
+    """Of several treatments, and what other phases add."""
+    differences = [v.difference for v in variants]
+    if any(d and d.corrected for d in differences):
+        yield (
+            "  Holm, at every look",
+            [p_text(d.corrected.always_holm) if d and d.corrected else "" for d in differences],
+        )
+    for label, part in (("  pooled over phases", "pooled"), ("  adjusted (CUPED)", "cuped")):
+        found: list[Adjusted | None] = [getattr(d, part) if d else None for d in differences]
+        if any(found):
+            yield label, [_percentages(a.change.always.interval) if a else "" for a in found]
+
+
+def _mean_rows(variants: Sequence[VariantReport]) -> Iterator[Row]:
+    means = [v.geometric_ms.computed for v in variants]
+    if all(mean.interval is None for mean in means):
+        return
+    yield "computed, geometric mean", [_milliseconds(mean) for mean in means]
+    changes = [v.difference.latency_computed.always if v.difference else None for v in variants]
+    if any(change and change.interval for change in changes):
+        yield "  at every look", [_percentages(c.interval) if c else "" for c in changes]
 
 
 def _latency_rows(
@@ -103,23 +133,17 @@ def _share_rows(variants: Sequence[VariantReport]) -> Iterator[Row]:
             f"  slates: {result}",
             [_share(_of(v.cache.results.get(result, 0), v.exposures)) for v in variants],
         )
-    yield "degraded slates", [_share(v.degraded_share) for v in variants]
+    yield "failed requests", [_rate(v.error_rate) for v in variants]
+    yield "degraded slates", [_rate(v.degraded_rate) for v in variants]
+    yield "  by a fallback engine", [_rate(v.fallback_rate) for v in variants]
     for engine in sorted({engine for v in variants for engine in v.engines}):
         yield f"engine {engine}", [_share(v.engines.get(engine, 0.0)) for v in variants]
 
 
-def _split(split: Split) -> str:
-    if split.p_value is None:
-        return f"not checked, {split.missing}."
-    if split.verdict == "ok":
-        return f"as planned ({p_text(split.p_value)})."
-    return f"NOT as planned ({p_text(split.p_value)})."
-
-
-def _ctr(ctr: Measure) -> str:
-    known = ctr.interval
+def _rate(rate: Measure) -> str:
+    known = rate.interval
     if known is None:
-        return f"{_share(ctr.value)} ({ctr.missing})"
+        return f"{_share(rate.value)} ({rate.missing})"
     return f"{percent(known.value)} % [{percent(known.low)}, {percent(known.high)}]"
 
 
@@ -148,3 +172,12 @@ def _share(fraction: float | None) -> str:
 
 def _of(part: int, whole: int) -> float | None:
     return part / whole if whole else None
+
+
+def _costs(variants: Sequence[VariantReport]) -> Iterator[Row]:
+    costs = [v.cost for v in variants]
+    if any(costs):
+        yield (
+            "cost, million rankings",
+            [f"{c.per_million_rankings:.3g}" if c else "" for c in costs],
+        )

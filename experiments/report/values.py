@@ -1,11 +1,12 @@
-"""What a report holds, ready for JSON: every figure is finite or absent with a reason."""
+"""Figures of a variant, ready for JSON: each is finite or absent with a reason."""
 
 from typing import Literal
 
 from msgspec import Struct
 
-from experiments.definition import State, UnitKind
+from experiments.comparison import ComparisonSummary
 from experiments.stats import Interval
+from experiments.stats.cost import Cost
 
 
 class Measure(Struct, frozen=True, kw_only=True):
@@ -65,6 +66,51 @@ class CtrChange(Struct, frozen=True, kw_only=True):
     """The relative increase that samples of this size find 8 times in 10."""
 
 
+class Reading(Struct, frozen=True, kw_only=True):
+    """A relative change against the control (0.05 is five percent more), read in two ways."""
+
+    once: Measure
+    """Fixed-horizon: right for one look, at a size fixed in advance."""
+    always: Measure
+    """Always-valid: right at every look, however often and long one looks."""
+    p_once: float | None = None
+    p_always: float | None = None
+    """Two-sided, of no change; None where the interval says what is missing."""
+
+
+class MarginCheck(Struct, frozen=True, kw_only=True):
+    """Whether a treatment is worse than the control by more than its definition allows."""
+
+    margin: float
+    """Relative, as the rollout (or its default) has it."""
+    verdict: Literal["non_inferior", "inferior", "unclear"]
+    worst: float | None = None
+    """Relative change than which the truth is not worse, one-sided and always-valid."""
+    p_value: float | None = None
+    """Always-valid, of "worse by the margin or more"."""
+    missing: str | None = None
+
+
+class Corrected(Struct, frozen=True, kw_only=True):
+    """P-values of the CTR, corrected for the number of treatments."""
+
+    once_holm: float
+    once_benjamini_hochberg: float
+    always_holm: float
+    always_benjamini_hochberg: float
+    """Holm bounds the chance of any false alarm, Benjamini-Hochberg the share of false alarms."""
+
+
+class Adjusted(Struct, frozen=True, kw_only=True):
+    """The change of the CTR by more than the sums of the present phase."""
+
+    change: Reading
+    phases: tuple[int, ...]
+    """Those that it uses."""
+    variance_kept: float | None = None
+    """Of CUPED: the variance over the one without adjustment; 0.5 is worth twice the users."""
+
+
 class Difference(Struct, frozen=True, kw_only=True):
     """What a treatment changes against the control."""
 
@@ -74,6 +120,32 @@ class Difference(Struct, frozen=True, kw_only=True):
     latency_relative: Latency
     """Treatment's quantile over the control's, minus 1 (-0.1 is ten percent faster).
     A colder cache counts in `all` and not in `computed`."""
+    ctr_always: CtrChange | None = None
+    """The same as `ctr`, always-valid."""
+    ctr_always_missing: str | None = None
+    corrected: Corrected | None = None
+    """None with one treatment: then there is nothing to correct."""
+    ctr_margin: MarginCheck
+    latency_margin: MarginCheck
+    """Of computed slates."""
+    latency_computed: Reading
+    latency_all: Reading
+    """Ratio of geometric mean latencies, clustered by unit; treatment over control, minus 1."""
+    cuped: Adjusted | None = None
+    """None where no A/A phase came before."""
+    pooled: Adjusted | None = None
+    """Over all phases of this split, compared within each; None where there is one only."""
+    error_rate: Measure
+    degraded_rate: Measure
+    fallback_rate: Measure
+    """Treatment minus control, absolute."""
+
+
+class Geometric(Struct, frozen=True, kw_only=True):
+    """Geometric mean latencies in milliseconds, clustered by unit."""
+
+    all: Measure
+    computed: Measure
 
 
 class VariantReport(Struct, frozen=True, kw_only=True):
@@ -98,31 +170,28 @@ class VariantReport(Struct, frozen=True, kw_only=True):
     """Share of the slates that each engine scored."""
     difference: Difference | None
     """None for the control."""
-
-
-class Split(Struct, frozen=True, kw_only=True):
-    """Whether the units split as planned (sample ratio mismatch, SRM)."""
-
-    verdict: Literal["ok", "mismatch", "unknown"]
-    p_value: float | None = None
-    missing: str | None = None
-
-
-class Report(Struct, frozen=True, kw_only=True):
-    """An experiment's figures at one moment, in one phase."""
-
-    key: str
-    phase: int
-    state: State
-    unit: UnitKind
-    as_of: str
-    """RFC 3339, UTC."""
-    confidence: float
-    """Coverage of each interval by itself, if it is read once."""
-    verdict: str
-    """One sentence."""
-    notes: tuple[str, ...]
-    """What else a reader must know."""
-    split: Split
-    variants: tuple[VariantReport, ...]
-    """The control first."""
+    geometric_ms: Geometric
+    latency_by_engine: dict[str, Quantiles]
+    """Computed slates by the engine that scored them: as served, not as intended."""
+    lapses: int
+    """Assigned requests that got no slate."""
+    lapse_codes: dict[str, int]
+    error_rate: Measure
+    """Of assigned requests, those that failed; mistakes of the caller are not among them."""
+    degraded_rate: Measure
+    fallback_rate: Measure
+    """Of slates; the second are part of the first."""
+    late: int
+    clicks_capped: int
+    """Events that count nowhere else: too late, and clicks beyond the cap of their unit."""
+    predictions: int
+    """Rows that engines scored."""
+    compute_ms: float | None
+    queue_ms: float | None
+    """Engine time, and time waited for an engine, per slate."""
+    cost: Cost | None
+    cost_missing: str | None
+    shadow: tuple[ComparisonSummary, ...]
+    """How it agrees with the variants that served while it scored along."""
+    weighted_ctr: Measure | None = None
+    """Of a bandit: weighted by inverse propensity over its phases."""

@@ -1,88 +1,78 @@
-"""What the figures allow to be said, in one sentence, and what they do not."""
+"""What the figures allow to be said, in one sentence."""
 
 from collections.abc import Sequence
 
-from experiments.definition import Experiment
-from experiments.report.values import Split, VariantReport
+from experiments.definition import State
+from experiments.report.document import Report, RuleReport, Split
+from experiments.report.values import CtrChange, Measure, VariantReport
+from experiments.report.words import p_text, percent, span
+from experiments.stats import Interval
 
-_ONE_LOOK = (
-    "this holds for one look at a size fixed in advance: "
-    "whoever looks until it fits is wrong more often than 5 % of the time"
-)
+_FIRST_RANGE = "only the first range may be read again and again, the second once"
+_ENDED: dict[State, str] = {
+    "rolled_back": "rolled back: ",
+    "stopped": "stopped: ",
+    "paused": "paused: ",
+}
+_WOULD: dict[str, str] = {
+    "advance": "go to the next stage",
+    "rollback": "roll back",
+    "hold": "hold",
+    "continue": "wait for more data",
+}
 
-_HIT_RATE_GAP = 0.05
-"""Difference in cache hit rate from which end-to-end latencies mislead."""
-_HIT_RATE_SLATES = 100
-"""Slates before which a hit rate is mostly chance."""
-_CROSSOVER_SHARE = 0.01
-"""Share of users in more than one variant that only a mistake in the set-up makes."""
 
-
-def verdict_on(experiment: Experiment, split: Split, variants: Sequence[VariantReport]) -> str:
-    """One honest sentence."""
-    if not any(variant.exposures for variant in variants):
-        return _nothing_yet(experiment)
-    if split.verdict == "mismatch":
-        return _mismatch(split, variants)
-    control, *treatments = variants
-    said = "; ".join(_compared(control, treatment) for treatment in treatments)
-    compared = any(t.difference and t.difference.ctr for t in treatments)
-    said = f"{said}; {_ONE_LOOK}" if compared else said
+def verdict_on(report: Report) -> str:
+    """One honest sentence about a report that has everything but this and its notes."""
+    said = _ENDED.get(report.state, "") + _said(report)
+    if report.promoted is not None:
+        said = f"{report.promoted!r} was promoted: {said}"
     return f"{said[0].upper()}{said[1:]}."
 
 
-def notes_on(
-    experiment: Experiment,
-    variants: Sequence[VariantReport],
-    *,
-    crossovers: int,
-    backlog: int,
-) -> tuple[str, ...]:
-    """What a reader of the table must know besides.
+def _said(report: Report) -> str:
+    if report.interleaving is not None:
+        return _preferred(report)
+    if not any(variant.exposures for variant in report.variants):
+        return _nothing_yet(report)
+    if report.split.verdict == "mismatch":
+        return _mismatch(report.split, report.variants) + _would(report)
+    if report.self_check is not None:
+        return _of_ourselves(report)
+    if report.plain_tests_refused is not None:
+        return _weighted(report)
+    control, *treatments = report.variants
+    treatments.sort(key=_shown_first)
+    alone = len(treatments) == 1
+    said = "; ".join(_compared(control, treatment, alone=alone) for treatment in treatments)
+    if any(t.difference and t.difference.ctr_always for t in treatments):
+        said += f"; {_FIRST_RANGE}"
+    return said + _would(report)
 
-    Args:
-        experiment: Its definition.
-        variants: Its figures, the control first.
-        crossovers: Units that came to a variant after another one of the phase.
-        backlog: Events that the figures do not hold yet.
-    """
-    control, *treatments = variants
-    notes = []
-    if backlog:
-        notes.append(_not_added_up(backlog))
-    if crossovers:
-        notes.append(_crossed_over(crossovers, sum(v.users for v in variants)))
-    if experiment.state == "paused":
-        notes.append("The experiment is paused: it assigns nobody, and the figures stand still.")
-    if len(treatments) > 1:
-        notes.append(
-            f"{len(treatments)} treatments are compared with the control, each at 5 %: "
-            "the chance that one of them differs by accident is higher."
+
+def _would(report: Report) -> str:
+    """What the rule makes of it, where it judges."""
+    rule = report.rule
+    if rule is None or report.state != "running":
+        return ""
+    return f"; {_rule_words(rule)}"
+
+
+def _rule_words(rule: RuleReport) -> str:
+    what = f"promote {rule.variant!r}" if rule.action == "promote" else _WOULD[rule.action]
+    if rule.acts == "automatic":
+        return f"the rule will {what}" if rule.action != "continue" else f"the rule waits: {what}"
+    return f"the rule would {what}"
+
+
+def _nothing_yet(report: Report) -> str:
+    if report.state in ("running", "aa"):
+        return (
+            f"no data yet: phase {report.phase} has no exposures, which begin with the first "
+            f"ranking request of a {report.unit.replace('_', ' ')} that takes part"
         )
-    notes += [_fewer_impressions(v) for v in variants if v.clicks > v.impressions]
-    notes += [_degraded(v) for v in variants if v.degraded_share]
-    notes += [_colder_cache(control, t) for t in treatments if _hit_rate_gap(control, t)]
-    return tuple(notes)
-
-
-def percent(fraction: float, *, signed: bool = False) -> str:
-    """A fraction as a percentage with about three significant digits, at most three decimals."""
-    value = 100 * fraction
-    decimals = next((d for d, limit in ((3, 1), (2, 10), (1, 100)) if abs(value) < limit), 0)
-    return f"{value:{'+' if signed else ''}.{decimals}f}" if value else "0"
-
-
-def p_text(p_value: float) -> str:
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
-
-
-def _nothing_yet(experiment: Experiment) -> str:
-    if experiment.state == "paused":
-        return f"No data: phase {experiment.phase} is paused and has no exposures."
-    return (
-        f"No data yet: phase {experiment.phase} has no exposures, which begin with the first "
-        f"ranking request of a {experiment.unit.replace('_', ' ')} that takes part."
-    )
+    state = report.state.replace("_", " ")
+    return f"no data: phase {report.phase} is {state} and has no exposures"
 
 
 def _mismatch(split: Split, variants: Sequence[VariantReport]) -> str:
@@ -90,89 +80,120 @@ def _mismatch(split: Split, variants: Sequence[VariantReport]) -> str:
     planned = ":".join(percent(variant.share_bp / 10_000) for variant in variants)
     p_value = split.p_value if split.p_value is not None else 0.0
     return (
-        f"Do not trust these figures: the units split {seen} where {planned} % was planned "
-        f"({p_text(p_value)}), so one variant loses or gains units before they are counted."
+        f"do not trust these figures: the units split {seen} where {planned} % was planned "
+        f"({p_text(p_value)}), so one variant loses or gains units before they are counted"
     )
 
 
-def _compared(control: VariantReport, treatment: VariantReport) -> str:
+def _shown_first(treatment: VariantReport) -> bool:
+    change = treatment.difference.ctr_always if treatment.difference else None
+    return change is None or change.relative.low <= 0 <= change.relative.high
+
+
+def _compared(control: VariantReport, treatment: VariantReport, *, alone: bool) -> str:
     names = f"{treatment.name!r} and {control.name!r}"
-    change = treatment.difference.ctr if treatment.difference else None
-    if change is None:
-        return f"too early to compare {names}: {_missing(control, treatment)}"
-    relative = change.relative
-    figures = (
-        f"{percent(relative.value, signed=True)} % (95 % interval "
-        f"{percent(relative.low, signed=True)} to {percent(relative.high, signed=True)} %, "
-        f"{p_text(change.p_value)}){_latency(treatment)}"
-    )
-    if relative.low > 0 or relative.high < 0:
-        word = "higher" if relative.value > 0 else "lower"
-        return f"{treatment.name!r} has a {word} CTR than {control.name!r}, by {figures}"
-    return (
-        f"no difference in CTR between {names} is shown, {figures}, and samples of this size "
-        f"find an increase of {percent(change.detectable)} % 8 times in 10"
-    )
-
-
-def _latency(treatment: VariantReport) -> str:
     difference = treatment.difference
-    p95 = difference.latency_relative.all.p95.interval if difference else None
-    if p95 is None:
-        return ""
+    once = difference.ctr if difference else None
+    always = difference.ctr_always if difference else None
+    if once is None or always is None:
+        return f"too early to compare {names}: {_missing(control, treatment)}"
+    latency = _latency(difference.latency_computed.always) if difference else ""
+    figures = f"{percent(once.relative.value, signed=True)} % ({_ranges(once, always)})"
+    if always.relative.low > 0 or always.relative.high < 0:
+        word = "higher" if once.relative.value > 0 else "lower"
+        who = f"{treatment.name!r} has a {word} CTR than {control.name!r}"
+        return f"{who}, by {figures}, and {latency}"
+    found = f", where an increase of {percent(always.detectable)} % would be found 8 times in 10"
     return (
-        f" with a p95 latency of {percent(p95.value, signed=True)} % "
-        f"({percent(p95.low, signed=True)} to {percent(p95.high, signed=True)} %)"
+        f"no difference in CTR between {names} is shown, {figures}{found if alone else ''}; "
+        f"{treatment.name!r} {latency}"
     )
+
+
+def _ranges(once: CtrChange, always: CtrChange) -> str:
+    return (
+        f"{span(always.relative)} whenever one looks; "
+        f"{span(once.relative)} if this is the only look, {p_text(once.p_value)}"
+    )
+
+
+def _latency(change: Measure) -> str:
+    """Of computed slates, which no cache makes fast."""
+    known = change.interval
+    if known is None:
+        return f"how its latency differs is not known yet ({change.missing})"
+    by = f"{percent(abs(known.value))} % ({span(known)})"
+    if known.low > 0:
+        return f"computes slower, by {by}"
+    if known.high < 0:
+        return f"computes faster, by {by}"
+    figures = f"{percent(known.value, signed=True)} % ({span(known)})"
+    return f"shows no difference in computed latency, {figures}"
 
 
 def _missing(control: VariantReport, treatment: VariantReport) -> str:
     reasons = [f"{v.name!r}: {v.ctr.missing}" for v in (control, treatment) if v.ctr.missing]
+    if not reasons and treatment.difference is not None:
+        reasons = [treatment.difference.ctr_always_missing or treatment.difference.missing or ""]
     return ", ".join(reasons)
 
 
-def _not_added_up(backlog: int) -> str:
-    events = "1 event is" if backlog == 1 else f"{backlog:,} events are"
-    return f"{events} not added up yet, of this experiment or others."
+# --- where plain comparisons are not the question ------------------------------------------
 
 
-def _crossed_over(crossovers: int, users: int) -> str:
-    # Who is in two variants is a user of both, so the sum counts each of them twice.
-    share = crossovers / max(1, users - crossovers)
-    were = "user was" if crossovers == 1 else "users were"
-    seen = f"{crossovers:,} {were} seen in more than one variant, {percent(share)} % of all"
-    if share < _CROSSOVER_SHARE:
-        return f"{seen}: few enough to leave the comparison alone."
+def _preferred(report: Report) -> str:
+    found, (control, treatment) = report.interleaving, report.variants[:2]
+    assert found is not None
+    names = f"{treatment.name!r} and {control.name!r}"
+    if found.preference is None:
+        if not found.slates.exposures:
+            return f"no data yet: no slate of {names} has been interleaved"
+        return f"too early to say whose picks users prefer, of {names}: {found.missing}"
+    delta, p_value = found.preference.delta, found.preference.p_value
+    figures = (
+        f"{percent(delta.value, signed=True)} % of {found.preference.clicks:,} clicks net "
+        f"({span(delta)}, {p_text(p_value)}), read once"
+    )
+    if delta.low <= 0 <= delta.high:
+        return f"no preference between the picks of {names} is shown, {figures}"
+    winner, loser = (treatment, control) if delta.value > 0 else (control, treatment)
+    return f"users prefer the picks of {winner.name!r} to those of {loser.name!r}, {figures}"
+
+
+def _of_ourselves(report: Report) -> str:
+    checked = report.self_check
+    assert checked is not None
+    begin = "everybody is served the same, so any difference is a mistake of the test"
+    if checked.check is None:
+        return f"{begin}; how often ours are wrong is not known yet: {checked.missing}"
+    own, fixed = checked.check.of("always-valid, peeking"), checked.check.of("fixed")
     return (
-        f"{seen}: this spoils the comparison. A change of shares needs a new phase, "
-        "and a decision of another system must stay the same."
+        f"{begin}: of {checked.check.deals} deals of these users into halves the always-valid "
+        f"test, read {checked.check.looks} times, called {_rate(own.rate)} different and the "
+        f"fixed one, read once, {_rate(fixed.rate)}, where "
+        f"{percent(checked.check.alpha)} % are promised"
     )
 
 
-def _fewer_impressions(variant: VariantReport) -> str:
+def _rate(rate: Interval) -> str:
+    return f"{percent(rate.value)} % ({percent(rate.low)} to {percent(rate.high)} %)"
+
+
+def _weighted(report: Report) -> str:
+    """Of a bandit: estimates that its own choices do not bias."""
+    figures = ", ".join(
+        f"{v.name!r} {percent(v.weighted_ctr.value or 0.0)} %{_around(v.weighted_ctr)}"
+        for v in report.variants
+        if v.weighted_ctr is not None
+    )
     return (
-        f"{variant.name!r} has more clicks than impressions: "
-        "the backend does not report every impression, so its CTR is no CTR."
+        f"a bandit moves the traffic, so variants are not compared by plain tests; CTR weighted "
+        f"by inverse propensity: {figures}"
     )
 
 
-def _degraded(variant: VariantReport) -> str:
-    return (
-        f"{percent(variant.degraded_share or 0.0)} % of the slates of {variant.name!r} were "
-        f"degraded ({', '.join(variant.degraded)}); they count in the variant all the same."
-    )
-
-
-def _hit_rate_gap(control: VariantReport, treatment: VariantReport) -> bool:
-    if min(control.exposures, treatment.exposures) < _HIT_RATE_SLATES:
-        return False
-    ours, theirs = treatment.cache.hit_rate, control.cache.hit_rate
-    return ours is not None and theirs is not None and abs(ours - theirs) >= _HIT_RATE_GAP
-
-
-def _colder_cache(control: VariantReport, treatment: VariantReport) -> str:
-    return (
-        f"The cache knew {percent(treatment.cache.hit_rate or 0.0)} % of the candidates for "
-        f"{treatment.name!r} and {percent(control.cache.hit_rate or 0.0)} % for "
-        f"{control.name!r}: compare the latencies of computed slates, not of all."
-    )
+def _around(ctr: Measure) -> str:
+    known = ctr.interval
+    if known is None:
+        return f" ({ctr.missing})"
+    return f" ({percent(known.low)} to {percent(known.high)} %)"

@@ -8,7 +8,9 @@ Source:
     Masson, Rim, Lee (2019), "DDSketch: a fast and fully-mergeable quantile
     sketch with relative-error guarantees", VLDB; arXiv:1908.10693.
     David, Nagaraja (2003), "Order Statistics", 3rd ed., section 7.1 (intervals
-    from order statistics). Zou, Donner (2008), Statistics in Medicine 27.
+    from order statistics). Woodruff (1952), "Confidence intervals for medians and other
+    position measures", JASA 47 (the same with a design effect). Zou, Donner
+    (2008), Statistics in Medicine 27.
 """
 
 from bisect import bisect_left
@@ -76,27 +78,48 @@ def quantile(counts: Counts, q: float) -> float:
     return _middle_ms(_bucket_at(counts, max(1, ceil(q * n))))
 
 
-def quantile_interval(counts: Counts, q: float, *, confidence: float = 0.95) -> Interval:
+def quantile_interval(
+    counts: Counts, q: float, *, confidence: float = 0.95, design_effect: float = 1.0
+) -> Interval:
     """A quantile in milliseconds with an interval from order statistics.
 
-    No shape of the distribution is assumed. Requests count as independent: the
-    interval is somewhat narrow where few units send most of them. The ends are
-    outer edges of their buckets, so the sketch's own error is inside.
+    No shape of the distribution is assumed. The ends are outer edges of their
+    buckets, so the sketch's own error is inside.
+
+    Args:
+        counts: The sketch.
+        q: In ``(0, 1)``.
+        confidence: Two-sided coverage.
+        design_effect: So many requests of the same units say as much as one alone would
+            (`geometric.design_effect`); 1 counts requests as independent, which is too
+            narrow where units send many.
 
     Raises:
         NotEnoughData: the interval would reach the shortest or longest value,
             whose position says nothing.
     """
     n = size(counts)
-    ranks = _ranks(n, q, confidence) if n else None
+    effective = int(n / design_effect)
+    ranks = _ranks(effective, q, confidence) if effective else None
     if ranks is None:
-        raise NotEnoughData(f"{n} of {least_size(q, confidence)} requests")
-    low, high = ranks
+        raise NotEnoughData(f"{effective} of {least_size(q, confidence)} requests")
+    low, high = (min(n, max(1, round(rank / effective * n))) for rank in ranks)
     return Interval(
         quantile(counts, q),
         _upper_edge_ms(_bucket_at(counts, low) - 1),
         _upper_edge_ms(_bucket_at(counts, high)),
     )
+
+
+def log_variance(counts: Counts) -> float:
+    """Variance of the natural logarithms of the latencies in a sketch that is not empty.
+
+    From the middles of the buckets, which are 2 % apart.
+    """
+    n = size(counts)
+    mean = sum(bucket * count for bucket, count in counts.items()) / n
+    spread = sum(count * (bucket - mean) ** 2 for bucket, count in counts.items()) / n
+    return spread * _LOG_GROWTH**2
 
 
 def quantile_change(control: Interval, treatment: Interval) -> Interval:

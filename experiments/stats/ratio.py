@@ -19,19 +19,21 @@ for many:
 Source:
     Deng, Knoblich, Lu (2018), "Applying the Delta Method in Metric Analytics",
     KDD; arXiv:1803.06336 (clustered variance of a ratio). Cochran (1977),
-    "Sampling Techniques", 3rd ed., sections 6.5 and 6.17 (jackknife of a ratio). Zou, Donner
-    (2008), "Construction of confidence limits about effect measures: a general
-    approach", Statistics in Medicine 27 (difference from two intervals).
+    "Sampling Techniques", 3rd ed., sections 6.5 and 6.17 (jackknife of a ratio).
+
+`experiments.stats.delta` has the textbook form without these choices.
 """
 
-from math import exp, hypot, log, sqrt
+from math import log, sqrt
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
-from scipy import special
 
-from experiments.stats import Interval, NotEnoughData
+from experiments.stats import ROUNDING, Estimate, Interval, NotEnoughData
+from experiments.stats.effect import Effect, compare, compare_always, level
+from experiments.stats.estimate import difference
+from experiments.stats.sequential import TUNING, effective_size
 
 MINIMUM_CLUSTERS = 5.0
 """Effective clusters that an interval needs. Ten units of which one has nearly all
@@ -59,26 +61,15 @@ class RatioSample(Struct, frozen=True):
         return float(self.numerator.sum()) / total
 
 
-class Effect(Struct, frozen=True):
-    """How a treatment's ratio differs from the control's."""
+class LeftOut(Struct, frozen=True):
+    """How each cluster pulls at the logarithm of a ratio."""
 
-    absolute: Interval
-    """Treatment minus control, as a fraction (0.01 is one percentage point of CTR)."""
-    relative: Interval
-    """Treatment over control, minus 1 (0.05 is five percent more)."""
-    p_value: float
-    """Two-sided, of the relative effect: below ``1 - confidence`` if and only if
-    `relative` excludes 0."""
-    detectable: float
-    """The relative increase that a sample of this size finds 8 times in 10."""
-
-
-class _Spread(Struct, frozen=True):
-    """Logarithm of a ratio, its variance, and what that variance is worth."""
-
-    ratio: float
-    log_variance: float
-    freedom: float
+    log_ratio: float
+    pulls: npt.NDArray[np.float64]
+    """Shape ``[clusters]``: how far the logarithm would be lower without the cluster, to first
+    order; 0 for an empty one. Sums of their squares and products are variances and covariances."""
+    effective: float
+    """``1 / sum(h^2)``: how many equal clusters would be as good."""
 
 
 def ratio_interval(sample: RatioSample, *, confidence: float = 0.95) -> Interval:
@@ -87,19 +78,13 @@ def ratio_interval(sample: RatioSample, *, confidence: float = 0.95) -> Interval
     Raises:
         NotEnoughData: no numerator, too few clusters, or none that differs.
     """
-    spread = _spread(sample)
-    reach = _t(confidence, spread.freedom) * sqrt(spread.log_variance)
-    return Interval(spread.ratio, spread.ratio * exp(-reach), spread.ratio * exp(reach))
+    return level(log_ratio(sample), confidence=confidence)
 
 
 def ratio_difference(
     control: RatioSample, treatment: RatioSample, *, confidence: float = 0.95
 ) -> Effect:
-    """Compare two ratios of sums, absolutely and relatively.
-
-    The relative effect is a Welch test on the logarithms; the absolute interval
-    is put together from the two intervals of the ratios (Zou, Donner), which
-    keeps their skew.
+    """Compare two ratios of sums, absolutely and relatively; to be read once.
 
     Args:
         control: Totals per cluster; clusters of the two samples are independent.
@@ -109,46 +94,78 @@ def ratio_difference(
     Raises:
         NotEnoughData: one of the samples has no interval of its own.
     """
-    c, t = _spread(control), _spread(treatment)
-    variance = c.log_variance + t.log_variance
-    freedom = variance**2 / (c.log_variance**2 / c.freedom + t.log_variance**2 / t.freedom)
-    error, ratio = sqrt(variance), log(t.ratio / c.ratio)
-    reach = _t(confidence, freedom) * error
-    return Effect(
-        absolute=_absolute(
-            ratio_interval(control, confidence=confidence),
-            ratio_interval(treatment, confidence=confidence),
-        ),
-        relative=Interval(exp(ratio) - 1, exp(ratio - reach) - 1, exp(ratio + reach) - 1),
-        p_value=float(2 * special.stdtr(freedom, -abs(ratio) / error)),
-        detectable=exp(reach + float(special.stdtrit(freedom, 0.8)) * error) - 1,
+    return compare(log_ratio(control), log_ratio(treatment), confidence=confidence)
+
+
+def always_valid_difference(
+    control: RatioSample,
+    treatment: RatioSample,
+    *,
+    confidence: float = 0.95,
+    tuning: float = TUNING,
+) -> Effect:
+    """The same comparison, to be read as often as one likes (`experiments.stats.sequential`).
+
+    Raises:
+        NotEnoughData: one of the samples has no interval of its own, or it is far too early.
+    """
+    return compare_always(
+        log_ratio(control), log_ratio(treatment), confidence=confidence, tuning=tuning
     )
 
 
-def _absolute(control: Interval, treatment: Interval) -> Interval:
-    value = treatment.value - control.value
-    below = hypot(treatment.value - treatment.low, control.high - control.value)
-    above = hypot(treatment.high - treatment.value, control.value - control.low)
-    return Interval(value, value - below, value + above)
+def log_ratio(sample: RatioSample) -> Estimate:
+    """The logarithm of a ratio.
+
+    Its size are the clicks that would say as much if impressions were independent.
+
+    Raises:
+        NotEnoughData: no numerator, too few clusters, or none that differs.
+    """
+    return as_estimate(left_out(sample))
 
 
-def _spread(sample: RatioSample) -> _Spread:
+def log_change(control: RatioSample, treatment: RatioSample) -> Estimate:
+    """The logarithm of treatment over control, as the readers of estimates take it.
+
+    Raises:
+        NotEnoughData: one of the samples has no standard error.
+    """
+    return difference(log_ratio(control), log_ratio(treatment))
+
+
+def as_estimate(sample: LeftOut) -> Estimate:
+    """The logarithm of a ratio with its error from how the clusters pull.
+
+    Raises:
+        NotEnoughData: too few clusters, or none that differs.
+    """
+    if sample.effective < MINIMUM_CLUSTERS:
+        raise NotEnoughData(f"{sample.effective:.1f} of {MINIMUM_CLUSTERS:.0f} effective units")
+    error = sqrt(float(np.sum(sample.pulls**2)))
+    if error < ROUNDING:
+        raise NotEnoughData("all units have the same CTR so far")
+    return Estimate(
+        value=sample.log_ratio,
+        error=error,
+        freedom=sample.effective - 1,
+        size=effective_size(error) / 4,
+    )
+
+
+def left_out(sample: RatioSample) -> LeftOut:
+    """Leave out one cluster at a time.
+
+    Raises:
+        NotEnoughData: no numerator or no denominator.
+    """
     ratio = sample.ratio
     if ratio == 0:
         raise NotEnoughData("no clicks yet")
     x, y = sample.numerator.astype(np.float64), sample.denominator.astype(np.float64)
-    filled = (x > 0) | (y > 0)
-    x, y = x[filled], y[filled]
     weight = y / y.sum()
-    effective = 1 / float(np.sum(weight**2))
-    if effective < MINIMUM_CLUSTERS:
-        raise NotEnoughData(f"{effective:.1f} of {MINIMUM_CLUSTERS:.0f} effective units")
-    left_out = (x - ratio * y) / (1 - weight) / y.sum()
-    variance = (len(x) - 1) / len(x) * float(np.sum(left_out**2))
-    if variance == 0:
-        raise NotEnoughData("all units have the same CTR so far")
-    return _Spread(ratio, variance / ratio**2, effective - 1)
-
-
-def _t(confidence: float, freedom: float) -> float:
-    return float(special.stdtrit(freedom, (1 + confidence) / 2))
+    effective, filled = 1 / float(np.sum(weight**2)), int(np.sum((x > 0) | (y > 0)))
+    # A single cluster has weight 1 and cannot be left out; what it pulls is not defined.
+    rest = np.where(weight < 1, 1 - weight, np.inf)
+    pulls = sqrt((filled - 1) / filled) * (x / ratio - y) / rest / y.sum()
+    return LeftOut(log(ratio), pulls, effective)

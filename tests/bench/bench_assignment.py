@@ -10,13 +10,17 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from typing import get_args
 
 from experiments.assignment import Assigner, Decision, Units, bucket
-from experiments.definition import Experiment, Variant
+from experiments.definition import Experiment, HashId, Rule, Variant
 from experiments.events import arms
 
-ROUNDS, REQUESTS = 15, 5_000
+ROUNDS, REQUESTS = 25, 5_000
 UNITS = [Units(f"user-{number}", f"session-{number}") for number in range(REQUESTS)]
+CONTEXT = {"surface": "home", "device": "phone", "country": "SE", "hour": 12}
+TARGET_NS = 2_500
+"""Of a full decision of one experiment."""
 
 
 def experiment(key: str, *, layer: str | None = None, full: bool = True) -> Experiment:
@@ -34,8 +38,14 @@ def experiment(key: str, *, layer: str | None = None, full: bool = True) -> Expe
         layer_range_bp=(0, 9_900),
         holdout_bp=100,
         traffic_bp=9_900,
+        targeting=(Rule("device", "==", "phone"),),
         overrides={"somebody": "treatment"},
     )
+
+
+def hashed_by(hash_id: HashId) -> Assigner:
+    variants = tuple(Variant(name=name, share_bp=5000) for name in ("control", "treatment"))
+    return Assigner([Experiment(key="one", variants=variants, hash=hash_id, traffic_bp=9_900)])
 
 
 def median_ns(act: Callable[[Units], object]) -> float:
@@ -48,21 +58,29 @@ def median_ns(act: Callable[[Units], object]) -> float:
     return statistics.median(rounds)
 
 
-def main() -> None:
+def figures() -> dict[str, float]:
     plain = Assigner([experiment("plain", full=False)])
     one = Assigner([experiment("one")])
     three = Assigner([experiment("one"), *(experiment(k, layer=k) for k in ("ui", "price"))])
-    decisions: dict[Units, Decision] = {units: one.decide(units) for units in UNITS}
-    figures = {
+    decisions: dict[Units, Decision] = {u: one.decide(u, context=CONTEXT) for u in UNITS}
+    return {
+        "an empty call": median_ns(lambda units: None),
         "bucket()": median_ns(lambda units: bucket(units.user or "", "one.split")),
         "one experiment, split only": median_ns(plain.decide),
-        "one experiment, override, holdout, layer, gate and split": median_ns(one.decide),
-        "three such experiments": median_ns(three.decide),
+        "one experiment, override, targeting, holdout, layer, gate and split": median_ns(
+            lambda units: one.decide(units, context=CONTEXT)
+        ),
+        "three such experiments": median_ns(lambda units: three.decide(units, context=CONTEXT)),
         "forced": median_ns(lambda units: one.decide(units, forced={"one": "control"})),
         "arms of a decision": median_ns(lambda units: arms(decisions[units].assignments)),
+        **{f"gate and split by {h}": median_ns(hashed_by(h).decide) for h in get_args(HashId)},
     }
+
+
+def main() -> None:
     print(f"Python {platform.python_version()}, {platform.machine()}, {ROUNDS} rounds")
-    for what, nanoseconds in figures.items():
+    print(f"target: {TARGET_NS} ns for a full decision of one experiment")
+    for what, nanoseconds in figures().items():
         print(f"{nanoseconds:8.0f} ns  {what}")
 
 

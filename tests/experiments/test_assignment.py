@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.assignment import Assigner, Assignment, Decision, ForceRefused, Units, bucket
-from experiments.definition import Experiment, Variant
+from experiments.definition import Experiment, Rule, Variant
 
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 
@@ -38,7 +38,9 @@ def test_a_split_unit_gets_the_variant_of_its_bucket_and_its_deployment():
         expected = "control" if bucket(user, "demo.split") < 5_000_000 else "treatment"
         decision = assigner.decide(Units(user))
 
-        assert one(decision) == Assignment("demo", 1, expected, f"demo-{expected}", "SPLIT", user)
+        assert one(decision) == Assignment(
+            "demo", 1, expected, f"demo-{expected}", "SPLIT", user, propensity=0.5
+        )
         assert decision.deployment == f"demo-{expected}"
         assert one(decision).counts
 
@@ -266,6 +268,18 @@ def test_an_external_decision_without_unit_serves_but_cannot_be_counted():
     assert not assignment.counts
 
 
+def test_where_slates_are_mixed_no_variant_can_have_been_decided_elsewhere():
+    """The unit would be counted in a variant, beside those that see both."""
+    mixed = experiment(method="interleave")
+
+    decision = Assigner([mixed]).decide(Units("u1"), external={"demo": "treatment"})
+
+    (assignment,) = decision.assignments
+    assert (assignment.variant, assignment.reason) == ("control", "DEFAULT")
+    assert not assignment.counts
+    assert decision.external_ignored == ("demo",)
+
+
 def test_an_external_decision_that_names_nothing_of_ours_is_reported_and_harmless():
     decision = Assigner([experiment()]).decide(
         Units("u1"), external={"demo": "purple", "nope": "treatment"}
@@ -381,6 +395,189 @@ def test_a_variant_without_deployment_leaves_the_surface_as_it_is():
         ("control", None),
         ("treatment", "fp16"),
     }
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("draft", "DRAFT"),
+        ("paused", "DISABLED"),
+        ("stopped", "STOPPED"),
+        ("rolled_back", "ROLLED_BACK"),
+    ],
+)
+def test_an_experiment_that_does_not_run_says_why_and_can_be_looked_at(state, reason):
+    e = experiment(state=state, overrides={"u1": "treatment"})
+
+    for how in ({}, {"external": {"demo": "treatment"}}, {"external": {"demo": "nope"}}):
+        kept_out = decide(e, **how)
+        assert (kept_out.reason, kept_out.deployment, kept_out.counts) == (reason, None, False)
+    assert decide(e, forced={"demo": "treatment"}).deployment == "demo-treatment"
+
+
+def test_in_an_aa_everybody_is_drawn_and_counted_and_served_as_ever():
+    running, aa = experiment(traffic_bp=5000), experiment(traffic_bp=5000, state="aa")
+
+    for number in range(200):
+        drawn, same = decide(running, f"u{number}"), decide(aa, f"u{number}")
+        assert (same.variant, same.reason, same.counts, same.propensity) == (
+            drawn.variant,
+            drawn.reason,
+            drawn.counts,
+            drawn.propensity,
+        )
+        assert same.deployment is None
+
+
+def test_in_an_aa_only_force_reaches_a_deployment():
+    e = experiment(state="aa", overrides={"u2": "treatment"})
+
+    assert decide(e, external={"demo": "treatment"}).deployment is None
+    assert decide(e, "u2").deployment is None
+    assert decide(e, forced={"demo": "treatment"}).deployment == "demo-treatment"
+
+
+def test_a_promoted_variant_serves_whoever_could_have_been_drawn_and_counts_nobody():
+    changes = {
+        "traffic_bp": 100,
+        "holdout_bp": 1000,
+        "layer_range_bp": (0, 9000),
+        "targeting": (Rule("device", "==", "phone"),),
+    }
+    running = Assigner([experiment(**changes)])
+    promoted = Assigner([experiment(**changes, state="promoted", promoted="treatment")])
+    seen: Counter[str] = Counter()
+    for number in range(1000):
+        for context in ({"device": "phone"}, {"device": "tablet"}):
+            before = one(running.decide(Units(f"u{number}"), context=context))
+            after = one(promoted.decide(Units(f"u{number}"), context=context))
+            seen[after.reason] += 1
+            if before.reason in ("SPLIT", "TRAFFIC"):
+                assert (after.variant, after.reason) == ("treatment", "PROMOTED")
+                assert after.deployment == "demo-treatment"
+                assert (after.picked, after.counts, after.propensity) == (True, False, 1.0)
+            else:
+                assert (after.reason, after.deployment) == (before.reason, None)
+
+    assert set(seen) == {"PROMOTED", "NOT_TARGETED", "HOLDOUT", "LAYER"}
+    assert one(promoted.decide(Units(None))).reason == "TARGETING_KEY_MISSING"
+
+
+def test_after_a_promotion_pins_of_units_are_over():
+    e = experiment(state="promoted", promoted="treatment", overrides={"u1": "control"})
+
+    for how in ({}, {"external": {"demo": "control"}}, {"external": {"demo": "nope"}}):
+        assert decide(e, **how).reason == "PROMOTED"
+    assert decide(e, forced={"demo": "control"}).deployment == "demo-control"
+
+
+def test_a_promoted_experiment_leaves_the_layer_to_what_is_forced():
+    assigner = Assigner(
+        [
+            experiment("a", layer_range_bp=(0, 5000), state="promoted", promoted="treatment"),
+            experiment("b", layer_range_bp=(5000, 10_000)),
+        ]
+    )
+
+    for number in range(50):
+        decision = assigner.decide(Units(f"u{number}"), forced={"b": "control"})
+        assert decision.deployment == "b-control"
+        assert [a.reason for a in decision.assignments] == ["LAYER", "FORCED"]
+
+
+@pytest.mark.parametrize("state", ["running", "aa", "promoted"])
+def test_an_experiment_that_is_not_ready_assigns_nobody_however_it_is_asked(state):
+    promoted = "treatment" if state == "promoted" else None
+    e = experiment(state=state, promoted=promoted, overrides={"u2": "treatment"})
+    assigner = Assigner([e], {"demo": "demo-treatment is not warm"})
+
+    for user, external in (("u1", {}), ("u2", {}), ("u1", {"demo": "treatment"})):
+        assignment = one(assigner.decide(Units(user), external=external))
+        assert (assignment.reason, assignment.deployment) == ("NOT_READY", None)
+        assert not assignment.picked
+    with pytest.raises(ForceRefused, match="'demo' is not ready: demo-treatment is not warm"):
+        assigner.decide(Units("u1"), forced={"demo": "treatment"})
+
+
+def test_readiness_of_one_experiment_leaves_the_others_alone_and_is_no_definition():
+    experiments = [experiment("a"), experiment("ui", deploys=False)]
+    assigner = Assigner(experiments, {"a": "cold", "long gone": "cold"})
+
+    assert [a.reason for a in assigner.decide(Units("u1")).assignments] == ["NOT_READY", "SPLIT"]
+    assert assigner.digest == Assigner(experiments).digest
+
+
+def test_a_paused_experiment_is_paused_whether_it_is_ready_or_not():
+    assert (
+        one(Assigner([experiment(state="paused")], {"demo": "cold"}).decide(Units("u1"))).reason
+        == "DISABLED"
+    )
+
+
+def test_the_propensity_is_the_share_of_the_variant_drawn():
+    e = Experiment(
+        key="demo",
+        variants=(Variant(name="a", share_bp=9000), Variant(name="b", share_bp=1000)),
+        traffic_bp=5000,
+    )
+    drawn = [decide(e, f"u{n}") for n in range(500)]
+
+    assert {(a.variant, a.propensity) for a in drawn if a.reason == "SPLIT"} == {
+        ("a", 0.9),
+        ("b", 0.1),
+    }
+    assert decide(e, forced={"demo": "b"}).propensity == 1.0
+
+
+def test_an_interleaving_gives_both_variants_to_who_takes_part():
+    e = experiment(method="interleave", traffic_bp=5000)
+    assignments = [decide(e, f"u{n}") for n in range(200)]
+
+    for assignment in assignments:
+        takes_part = assignment.reason == "SPLIT"
+        assert assignment.interleaves is takes_part
+        assert assignment.variant == "control"
+        assert assignment.deployment == ("demo-control" if takes_part else None)
+        assert assignment.propensity == 1.0
+    assert 0 < sum(a.interleaves for a in assignments) < 200
+    assert decide(e, forced={"demo": "treatment"}).interleaves is False
+    assert decide(experiment(method="interleave", state="aa")).interleaves is False
+
+
+@pytest.mark.parametrize("how", ["forced", "external", "override"])
+def test_a_variant_named_0_is_a_variant_like_any_other(how):
+    e = Experiment(
+        key="demo",
+        variants=(
+            Variant(name="1", share_bp=10_000, deployment="one"),
+            Variant(name="0", share_bp=0, deployment="zero"),
+        ),
+        overrides={"u1": "0"} if how == "override" else {},
+    )
+    named = {} if how == "override" else {how: {"demo": "0"}}
+
+    assignment = decide(e, **named)
+
+    assert (assignment.variant, assignment.deployment) == ("0", "zero")
+    assert assignment.reason == how.upper()
+
+
+def test_an_id_without_utf8_form_is_no_id():
+    """mmh3 5.3.1 ends the process with SIGSEGV on a str with a lone surrogate."""
+    e = experiment(unit="user_or_session", holdout_bp=10)
+
+    assignment = decide(e, "u\ud800")
+
+    assert (assignment.reason, assignment.unit) == ("TARGETING_KEY_MISSING", None)
+    for how in ("external", "forced"):
+        pinned = decide(e, "u\ud800", **{how: {"demo": "treatment"}})
+        assert (pinned.variant, pinned.unit, pinned.counts) == ("treatment", None, False)
+    assert decide(experiment(state="paused"), "u\ud800").unit is None
+
+
+def test_an_id_that_is_no_text_is_refused_and_not_converted():
+    with pytest.raises(AttributeError):
+        decide(experiment(), 12345)
 
 
 def test_no_experiments_decide_nothing():

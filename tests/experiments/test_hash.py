@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from experiments.assignment import BUCKETS, bucket
-from experiments.definition import seed_of
+from experiments.hashing.murmur import seed_of
 
 # murmur3 x86_32 vectors that other implementations publish.
 PUBLISHED = [

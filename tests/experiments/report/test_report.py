@@ -127,13 +127,18 @@ def test_latency_is_told_end_to_end_and_by_who_answered(planted):
     assert latency.all.p50.low < latency.all.p50.value < latency.all.p50.high
 
 
-def test_the_verdict_names_the_effect_and_warns_of_peeking(planted):
+def test_the_verdict_names_the_effect_both_ways_and_which_may_be_read_again(planted):
+    change = planted.variants[1].difference
+
     assert planted.verdict.startswith("'dcn-fp32' has a higher CTR than 'popularity', by +")
-    assert "p < 0.001" in planted.verdict
-    assert "with a p95 latency of +" in planted.verdict
-    assert "one look at a size fixed in advance" in planted.verdict
-    assert planted.verdict.count(".\n") == 0
-    assert planted.verdict.endswith(".")
+    assert "% whenever one looks; +" in planted.verdict
+    assert "% if this is the only look, p < 0.001), and computes slower, by " in planted.verdict
+    assert planted.verdict.endswith(
+        "; only the first range may be read again and again, the second once."
+    )
+    assert planted.verdict.count(". ") == 0
+    assert change.ctr_always.relative.low < change.ctr.relative.low < 0.5
+    assert 0.5 < change.ctr.relative.high < change.ctr_always.relative.high
 
 
 def test_equal_variants_are_not_called_different_and_the_size_is_told():
@@ -143,7 +148,7 @@ def test_equal_variants_are_not_called_different_and_the_size_is_told():
     )
 
     assert same.verdict.startswith("No difference in CTR between 'dcn-fp32' and 'popularity'")
-    assert "samples of this size find an increase of" in same.verdict
+    assert "% would be found 8 times in 10" in same.verdict
     assert same.variants[1].difference.ctr.detectable > 0
 
 
@@ -340,7 +345,7 @@ def test_the_table_shows_each_figure_beside_the_controls(planted):
 
     assert row(planted, "users").split() == ["users", "400", "400"]
     assert row(planted, "clicks").split()[1:] == [str(control.clicks), str(treatment.clicks)]
-    assert "dcn-fp32" in row(planted, " " * 26 + "popularity (control)")
+    assert "dcn-fp32" in row(planted, " " * 25 + "popularity (control)")
     assert f"{100 * control.ctr.value:.2f} % [" in row(planted, "CTR")
     assert "p < 0.001" in row(planted, "  significance")
     for label in ("latency p50", "latency p95", "latency p99", "computed p99", "cached p50"):
