@@ -18,8 +18,12 @@ def load_experiments(file: Path, deployments: Collection[str]) -> Assigner:
     """
     try:
         text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartupError(f"{file}: the experiments cannot be read: {error}") from None
+    except OSError as error:
+        raise StartupError(f"{file}: the experiments cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise StartupError(
+            f"{file}: the experiments cannot be read: not UTF-8 at byte {error.start}"
+        ) from None
     found = parse_experiments(text, where=str(file))
     for experiment in found:
         _check_deployments(experiment, deployments, file)

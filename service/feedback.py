@@ -11,6 +11,7 @@ from service.clock import Clock
 from service.events.aggregation import Aggregator
 from service.events.event_log import EventLog
 from service.events.exposures import StreamExposureSink
+from service.events.force_tokens import ForceTokens
 from service.events.intake import EventIntake
 from service.events.signing import load_signing_keys
 from service.events.slates import SlateIds
@@ -29,6 +30,7 @@ class Feedback(Struct, frozen=True, kw_only=True):
     """Everything about exposures, impressions and clicks."""
 
     tokens: ExposureTokens
+    force_tokens: ForceTokens
     slates: SlateIds
     log: EventLog
     intake: EventIntake
@@ -80,6 +82,7 @@ async def open_feedback(
             stack.push_async_callback(part.stop)
         yield Feedback(
             tokens=tokens,
+            force_tokens=ForceTokens(keys),
             slates=slates,
             log=log,
             intake=EventIntake(log, tokens, slates, settings, clock),

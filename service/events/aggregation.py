@@ -20,8 +20,8 @@ from msgspec import Struct
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from experiments.events import Event, Exposure
-from experiments.variant_statistics import increments
+from experiments.events import Event, Exposure, arms_of
+from experiments.variant_statistics import CAPPED, increments, is_click
 from service.clock import Clock
 from service.events import scripts
 from service.events.names import (
@@ -29,13 +29,14 @@ from service.events.names import (
     FIELD,
     GROUP,
     STREAM,
+    clicks_key,
     moved_key,
     statistics_key,
     unit_key,
 )
 from service.settings import EventSettings
 
-BATCH = 500
+BATCH = 250
 """Entries in one step; the script holds up the server for some 5 ms."""
 BLOCK_S = 0.5
 """Longest a read waits for entries, and so `stop` for a read."""
@@ -86,7 +87,7 @@ class Aggregator:
 
         Args:
             client: Of the event server.
-            settings: Time-outs and lifetimes.
+            settings: Time-outs, lifetimes, and the cap of clicks.
             clock: The service's.
             consumer: A name that no other process has now. Who takes the name of one that
                 died is given what that one had not finished, at once; None for a new name.
@@ -98,6 +99,7 @@ class Aggregator:
         self._client = client
         self._clock = clock
         self._unit_ttl_s = ceil(settings.unit_ttl_s)
+        self._max_clicks = settings.max_clicks_per_unit
         # A blocking read must end before the client gives up on it.
         self._block_ms = ceil(min(BLOCK_S, settings.timeout_s / 2) * 1000)
         self._adopt_after_ms = ceil(adopt_after_s * 1000)
@@ -198,7 +200,9 @@ class Aggregator:
         if not entries:
             return 0
         work = msgspec.json.encode([self._sums(*entry) for entry in entries])
-        applied: int = await self._apply_script([STREAM, COUNTS], [GROUP, self._unit_ttl_s, work])
+        applied: int = await self._apply_script(
+            [STREAM, COUNTS], [GROUP, self._unit_ttl_s, self._max_clicks, work]
+        )
         self.counts.applied += applied
         return applied
 
@@ -220,8 +224,10 @@ def new_consumer() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def _arm_sums(event: Event) -> list[tuple[str, dict[str, int], str, str, str]]:
-    counts_units = isinstance(event, Exposure)
+def _arm_sums(
+    event: Event,
+) -> list[tuple[str, dict[str, int], str, str, str, str, dict[str, int]]]:
+    counts_units, may_be_capped = isinstance(event, Exposure), is_click(event)
     return [
         (
             statistics_key(arm.experiment, arm.phase, arm.variant),
@@ -229,8 +235,10 @@ def _arm_sums(event: Event) -> list[tuple[str, dict[str, int], str, str, str]]:
             unit_key(arm) if counts_units else "",
             moved_key(arm),
             arm.variant,
+            clicks_key(arm) if may_be_capped else "",
+            CAPPED,
         )
-        for arm in event.arms
+        for arm in arms_of(event)
     ]
 
 

@@ -1,7 +1,7 @@
 """What is appended in one step, and what the spool keeps of it.
 
 A batch can be sent again and again, to the same effect as once: feedback is
-known by its event ids, a batch of exposures by an id of its own. That is what
+known by its event ids, a batch of observations by an id of its own. That is what
 lets a call end in the spool whose outcome on the server is not known.
 """
 
@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-Counter = Literal["accepted", "orphan"]
+Counter = Literal["accepted", "late", "orphan"]
 
 
 class Entry(Struct, frozen=True, kw_only=True, array_like=True):
@@ -32,15 +32,24 @@ class FeedbackBatch(Struct, frozen=True, array_like=True, tag="feedback.1"):
     entries: tuple[Entry, ...]
 
 
-class ExposureBatch(Struct, frozen=True, array_like=True, tag="exposures.1"):
-    """Exposures that are appended together."""
+class ObservationBatch(Struct, frozen=True, array_like=True, tag="exposures.1"):
+    """What the service itself saw, appended together: `experiments.events` as msgpack, by kind."""
 
     batch_id: str
-    exposures: tuple[bytes, ...]
-    """`experiments.events.Exposure` as msgpack."""
+    exposures: tuple[bytes, ...] = ()
+    lapses: tuple[bytes, ...] = ()
+    comparisons: tuple[bytes, ...] = ()
+
+    def by_counter(self) -> tuple[tuple[str, tuple[bytes, ...]], ...]:
+        """Each kind under the name that it is counted by."""
+        return (
+            ("exposures", self.exposures),
+            ("lapses", self.lapses),
+            ("comparisons", self.comparisons),
+        )
 
 
-Batch = FeedbackBatch | ExposureBatch
+Batch = FeedbackBatch | ObservationBatch
 
 _DECODER: msgspec.msgpack.Decoder[Batch] = msgspec.msgpack.Decoder(Batch)
 
@@ -64,4 +73,6 @@ def decode_batch(record: bytes) -> Batch:
 
 def size_of(batch: Batch) -> int:
     """How many events it holds."""
-    return len(batch.entries if isinstance(batch, FeedbackBatch) else batch.exposures)
+    if isinstance(batch, FeedbackBatch):
+        return len(batch.entries)
+    return sum(len(entries) for _, entries in batch.by_counter())

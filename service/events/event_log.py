@@ -18,8 +18,8 @@ from service.clock import Clock
 from service.errors import EventsUnavailable
 from service.events.batches import (
     Batch,
-    ExposureBatch,
     FeedbackBatch,
+    ObservationBatch,
     decode_batch,
     encode_batch,
     size_of,
@@ -126,8 +126,8 @@ class EventLog:
         await self._to_spool(batch)
         return [Fate.NEW] * len(batch.entries)
 
-    async def keep_exposures(self, batch: ExposureBatch) -> None:
-        """Keep exposures durably.
+    async def keep_observations(self, batch: ObservationBatch) -> None:
+        """Keep observations durably.
 
         Raises:
             EventsUnavailable: they may be lost.
@@ -135,11 +135,11 @@ class EventLog:
         if not self.breaker.is_open:
             started = self._clock.now()
             try:
-                await self._stream.keep_exposures(batch, confirmed=self._confirmed)
+                await self._stream.keep_observations(batch, confirmed=self._confirmed)
             except EventServerFailed as failure:
                 self._server_failed(failure, started)
             else:
-                self.counts.appended += len(batch.exposures)
+                self.counts.appended += size_of(batch)
                 # Its answer is here, so it is not sent again: the next batch
                 # takes its marker away, and the server remembers only the rest.
                 self._confirmed = (batch.batch_id,)
@@ -217,7 +217,7 @@ class EventLog:
             # Apart from `duplicate`, which says how often senders repeat themselves.
             await self._stream.keep_feedback(batch, duplicates="replayed_duplicate")
         else:
-            await self._stream.keep_exposures(batch)
+            await self._stream.keep_observations(batch)
 
 
 def _readable(record: bytes) -> Batch | None:

@@ -1,21 +1,24 @@
-"""Exposures on their way out: never in the way of a ranking, hardly ever lost.
+"""What the service observes, on its way out: never in the way of a ranking, hardly ever lost.
 
-An exposure is recorded after its reply. It waits in memory for at most a
-moment, then goes to the event log with its neighbours. What a crash of this
-process can take is that moment; a shutdown takes nothing.
+An exposure is recorded when its reply has left, a lapse when it is certain that
+there is none. They wait in memory for at most a moment, then go to the event log
+with their neighbours. What a crash of this process can take is that moment; a
+shutdown takes nothing.
 """
 
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
-from experiments.events import Exposure
+from experiments.comparison import Comparison
+from experiments.events import Exposure, Lapse
 from service.errors import EventsUnavailable
-from service.events.batches import ExposureBatch, new_batch_id
+from service.events.batches import ObservationBatch, new_batch_id
 from service.events.event_log import EventLog
 
 FLUSH_S = 0.05
@@ -25,11 +28,14 @@ MAX_QUEUED = 20_000
 """About 10 MB, or several seconds at the highest rate that one process can rank."""
 
 
-class ExposureSink(Protocol):
-    """Where exposures go."""
+Observation = Exposure | Lapse | Comparison
 
-    def record(self, exposure: Exposure) -> None:
-        """Take an exposure; never blocks and never raises."""
+
+class ExposureSink(Protocol):
+    """Where exposures, lapses and comparisons go."""
+
+    def record(self, observation: Observation) -> None:
+        """Take an observation; never blocks and never raises."""
         ...
 
     async def start(self) -> None: ...
@@ -50,7 +56,7 @@ class ExposureCounts(Struct):
 
 
 class StreamExposureSink:
-    """Writes exposures to the event log in batches, one after the other. For one event loop."""
+    """Writes observations to the event log in batches, one after the other. For one event loop."""
 
     def __init__(
         self, log: EventLog, *, flush_s: float = FLUSH_S, max_queued: int = MAX_QUEUED
@@ -59,17 +65,17 @@ class StreamExposureSink:
         self._log = log
         self._flush_s = flush_s
         self._max_queued = max_queued
-        self._queue: deque[Exposure] = deque()
+        self._queue: deque[Observation] = deque()
         self._arrived = asyncio.Event()
         self._stopping = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
 
-    def record(self, exposure: Exposure) -> None:
+    def record(self, observation: Observation) -> None:
         self.counts.recorded += 1
         if self._stopping.is_set() or len(self._queue) >= self._max_queued:
-            self._drop(1)
+            self._drop(_batch([observation]))
             return
-        self._queue.append(exposure)
+        self._queue.append(observation)
         self._arrived.set()
 
     async def start(self) -> None:
@@ -97,14 +103,25 @@ class StreamExposureSink:
 
     async def _write(self) -> None:
         n = min(len(self._queue), MAX_BATCH)
-        exposures = tuple(msgspec.msgpack.encode(self._queue.popleft()) for _ in range(n))
+        batch = _batch(self._queue.popleft() for _ in range(n))
         try:
-            await self._log.keep_exposures(ExposureBatch(new_batch_id(), exposures))
+            await self._log.keep_observations(batch)
         except EventsUnavailable:
-            self._drop(n)
+            self._drop(batch)
         else:
             self.counts.kept += n
 
-    def _drop(self, n: int) -> None:
-        self.counts.dropped += n
-        self._log.count("exposures_dropped", n)
+    def _drop(self, batch: ObservationBatch) -> None:
+        for counter, entries in batch.by_counter():
+            if entries:
+                self.counts.dropped += len(entries)
+                self._log.count(f"{counter}_dropped", len(entries))
+
+
+def _batch(observations: Iterable[Observation]) -> ObservationBatch:
+    kinds: dict[type[Observation], list[bytes]] = {Exposure: [], Lapse: [], Comparison: []}
+    for one in observations:
+        kinds[type(one)].append(msgspec.msgpack.encode(one))
+    return ObservationBatch(
+        new_batch_id(), tuple(kinds[Exposure]), tuple(kinds[Lapse]), tuple(kinds[Comparison])
+    )

@@ -1,4 +1,11 @@
-"""Which reported events count, and what becomes of each."""
+"""Which reported events count, and what becomes of each.
+
+Two clocks meet here. When a slate was made is our own time, signed into its token. When
+something happened to it is the timestamp that the sender reports, since events may be
+delivered hours later and that must not make them late. So a sender whose clock is ahead by
+more than the attribution window makes its events late, which shows in the counts; one whose
+clock is behind loses nothing. Whether a token has expired is asked of our clock alone.
+"""
 
 from collections.abc import Sequence
 
@@ -34,10 +41,16 @@ MAX_BEHIND_S = 86_400.0
 
 
 class _Proven(Struct, frozen=True):
-    """A token that was verified, and the items it allows."""
+    """A token that was verified, and the place of each item it allows."""
 
     claims: Claims
-    items: frozenset[str]
+    items: dict[str, int]
+
+    def team_of(self, item_id: str) -> str | None:
+        """Whose pick an item of an interleaved slate was."""
+        if not self.claims.teams:
+            return None
+        return self.claims.teams[int(self.claims.picks[self.items[items_digest([item_id])]])]
 
 
 class EventCounts(Struct):
@@ -46,6 +59,8 @@ class EventCounts(Struct):
     accepted: int = 0
     unattributed: int = 0
     """Of the accepted: on a slate of ours but without a token, so in no variant."""
+    late: int = 0
+    """Happened after the attribution window of their slate."""
     orphan: int = 0
     duplicate: int = 0
     rejected: dict[str, int] = msgspec.field(default_factory=dict)
@@ -66,6 +81,8 @@ class EventIntake:
         self.counts = EventCounts()
         self.max_events = settings.max_events
         """In one call; for `decode_events`."""
+        self._window_s = settings.attribution_window_s
+        self._late = f"it happened more than {self._window_s:g} s after its slate was made"
         self._log = log
         self._tokens = tokens
         self._slates = slates
@@ -116,15 +133,17 @@ class EventIntake:
                 claims = self._tokens.verify(event.exposure, now)
             except TokenRejected as why:
                 return _rejected(event, why.code, str(why))
-            token = proven[event.exposure] = _Proven(claims, digested_items(claims.items))
+            places = {item: place for place, item in enumerate(digested_items(claims.items))}
+            token = proven[event.exposure] = _Proven(claims, places)
         if (refusal := _refusal(event, token, at)) is not None:
             return refusal
+        late = at > token.claims.issued + self._window_s
         return Entry(
             event_id=event.event_id,
             slate_id=event.slate_id,
             member=slate_member(event.type, event.item_id),
-            counter="accepted",
-            event=_feedback(event, at, token.claims),
+            counter="late" if late else "accepted",
+            event=_feedback(event, at, token, late=late),
         )
 
     def _without_token(self, event: FeedbackEvent, at: float) -> Entry:
@@ -134,7 +153,7 @@ class EventIntake:
             slate_id=event.slate_id,
             member=b"",
             counter="accepted" if self._slates.issued_here(event.slate_id) else "orphan",
-            event=_feedback(event, at, None),
+            event=_feedback(event, at),
         )
 
     def _result(self, one: Entry | EventResult, fates: dict[str, Fate]) -> EventResult:
@@ -153,6 +172,9 @@ class EventIntake:
             return EventResult(event_id=one.event_id, status="duplicate", detail=_WHY[fate])
         if one.counter == "orphan":
             self.counts.orphan += 1
+        elif one.counter == "late":
+            self.counts.late += 1
+            return EventResult(event_id=one.event_id, status="late", detail=self._late)
         else:
             self.counts.accepted += 1
             self.counts.unattributed += not one.member
@@ -183,7 +205,9 @@ def _rejected(event: FeedbackEvent, code: str, detail: str) -> EventResult:
     return EventResult(event_id=event.event_id, status="rejected", code=code, detail=detail)
 
 
-def _feedback(event: FeedbackEvent, at: float, claims: Claims | None) -> bytes:
+def _feedback(
+    event: FeedbackEvent, at: float, token: _Proven | None = None, *, late: bool = False
+) -> bytes:
     return msgspec.msgpack.encode(
         Feedback(
             event_id=event.event_id,
@@ -192,6 +216,9 @@ def _feedback(event: FeedbackEvent, at: float, claims: Claims | None) -> bytes:
             item_id=event.item_id,
             position=event.position,
             at=at,
-            arms=() if claims is None else claims.arms,
+            arms=() if token is None else token.claims.arms,
+            team=None if token is None else token.team_of(event.item_id),
+            exposed_at=0.0 if token is None else token.claims.issued,
+            late=late,
         )
     )

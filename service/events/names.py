@@ -1,13 +1,14 @@
 """What is called how on the event server.
 
-    podium:events                               the stream of exposures, impressions and clicks
+    podium:events                               the stream of `experiments.events.Event`
     podium:stats:<experiment>:<phase>:<variant> hash: sufficient statistics, of constant size
     podium:counts                               hash: what came in and what became of it
     podium:event:<digest>                       an event id that was seen; lives as long as a token
     podium:slate:<slate>                        set: what was shown and clicked of a slate; likewise
-    podium:batch:<id>                           a batch of exposures whose append was not confirmed
+    podium:batch:<id>                           a batch whose append was not confirmed
     podium:unit:<experiment>:<phase>:<unit>     the variant that a unit was counted in
     podium:moved:<experiment>:<phase>:<unit>    set: further variants that the unit was seen in
+    podium:clicks:<experiment>:<phase>:<unit>   how often the unit clicked, for the cap
 
 The server is one server, not a cluster: a script touches keys of many slots.
 """
@@ -51,3 +52,7 @@ def unit_key(arm: Arm) -> str:
 
 def moved_key(arm: Arm) -> str:
     return f"podium:moved:{arm.experiment}:{arm.phase}:{arm.unit}"
+
+
+def clicks_key(arm: Arm) -> str:
+    return f"podium:clicks:{arm.experiment}:{arm.phase}:{arm.unit}"

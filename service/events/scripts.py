@@ -42,10 +42,10 @@ end
 return fates
 """
 
-KEEP_EXPOSURES = """
--- Append a batch of exposures, once, however often it is sent.
+KEEP_OBSERVATIONS = """
+-- Append a batch of observations, once, however often it is sent.
 -- KEYS: stream, counts, marker of this batch, then markers of batches that are known to be in
--- ARGV: seconds to remember, counter, entries
+-- ARGV: seconds to remember, then per kind: its counter, how many there are, and the entries
 -- Returns 1, or 0 for a batch that is in already.
 for i = 4, #KEYS do
   redis.call('DEL', KEYS[i])
@@ -53,10 +53,15 @@ end
 if not redis.call('SET', KEYS[3], '', 'NX', 'EX', ARGV[1]) then
   return 0
 end
-for i = 3, #ARGV do
-  redis.call('XADD', KEYS[1], '*', 'e', ARGV[i])
+local at = 2
+while at < #ARGV do
+  local n = tonumber(ARGV[at + 1])
+  for i = at + 2, at + 1 + n do
+    redis.call('XADD', KEYS[1], '*', 'e', ARGV[i])
+  end
+  redis.call('HINCRBY', KEYS[2], ARGV[at], n)
+  at = at + 2 + n
 end
-redis.call('HINCRBY', KEYS[2], ARGV[2], #ARGV - 2)
 return 1
 """
 
@@ -64,11 +69,13 @@ APPLY = """
 -- Add up entries of the stream, each exactly once: only who acknowledges an
 -- entry that was pending adds it, and both happen in this one step.
 -- KEYS: stream, counts
--- ARGV: group, seconds to remember a unit, entries as JSON: an array of
---       [id, {counter: n}, [[statistics key, {field: n}, unit key, moved key, variant]]];
---       the unit key is empty where no unit is to be counted
+-- ARGV: group, seconds to remember a unit, clicks that a unit may have, entries as JSON:
+--       an array of [id, {counter: n}, [arm]] with arm =
+--       [statistics key, {field: n}, unit key, moved key, variant, clicks key, {field: n}];
+--       the unit key is empty where no unit is to be counted, the clicks key where nothing is
+--       capped; the last fields are added in place of the first for a click beyond the cap
 -- Returns how many entries were applied.
-local entries = cjson.decode(ARGV[3])
+local entries = cjson.decode(ARGV[4])
 local sums, applied = {}, 0
 local function add(key, field, n)
   local fields = sums[key]
@@ -91,6 +98,11 @@ local function meet(unit, moved, variant, statistics)
     redis.call('EXPIRE', moved, ARGV[2])
   end
 end
+local function is_capped(clicks)
+  local n = redis.call('INCR', clicks)
+  redis.call('EXPIRE', clicks, ARGV[2])
+  return n > tonumber(ARGV[3])
+end
 for _, entry in ipairs(entries) do
   if redis.call('XACK', KEYS[1], ARGV[1], entry[1]) == 1 then
     applied = applied + 1
@@ -98,7 +110,11 @@ for _, entry in ipairs(entries) do
       add(KEYS[2], counter, n)
     end
     for _, arm in ipairs(entry[3]) do
-      for field, n in pairs(arm[2]) do
+      local fields = arm[2]
+      if arm[6] ~= '' and is_capped(arm[6]) then
+        fields = arm[7]
+      end
+      for field, n in pairs(fields) do
         add(arm[1], field, n)
       end
       if arm[3] ~= '' then

@@ -1,7 +1,9 @@
 """Signing keys of exposure tokens and slate ids: from the settings, else from a file."""
 
+import base64
 import binascii
 import hashlib
+import hmac
 import os
 import re
 import secrets
@@ -28,6 +30,16 @@ class SigningKeys:
     @property
     def signing_key(self) -> bytes:
         return self.by_id[self.signing]
+
+
+def signature_of(key: bytes, text: str) -> str:
+    """HMAC-SHA256 of a text, as text."""
+    return base64url(hmac.digest(key, text.encode(), "sha256"))
+
+
+def base64url(data: bytes) -> str:
+    """URL-safe base64 without padding."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def load_signing_keys(settings: EventSettings, state_directory: Path) -> SigningKeys:

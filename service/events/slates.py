@@ -54,7 +54,7 @@ class SlateIds:
         random, self._random = self._random[:RANDOM_BYTES], self._random[RANDOM_BYTES:]
         milliseconds = int(wall * 1000)
         mac = _mac(self._signing, milliseconds.to_bytes(TIME_BYTES, "big") + random)
-        return f"{_ten_digits(milliseconds)}{_eight_digits(random)}{_eight_digits(mac)}"
+        return f"{_ten_digits(milliseconds)}{_sixteen_digits(random + mac)}"
 
     def issued_here(self, slate_id: str) -> bool:
         """Whether one of our keys made this id; any text is a valid question."""
@@ -80,9 +80,12 @@ def _ten_digits(milliseconds: int) -> str:
     )
 
 
-def _eight_digits(five_bytes: bytes) -> str:
-    n, pairs = int.from_bytes(five_bytes, "big"), _PAIRS
-    return f"{pairs[n >> 30]}{pairs[n >> 20 & 1023]}{pairs[n >> 10 & 1023]}{pairs[n & 1023]}"
+def _sixteen_digits(ten_bytes: bytes) -> str:
+    n, pairs = int.from_bytes(ten_bytes, "big"), _PAIRS
+    return (
+        f"{pairs[n >> 70]}{pairs[n >> 60 & 1023]}{pairs[n >> 50 & 1023]}{pairs[n >> 40 & 1023]}"
+        f"{pairs[n >> 30 & 1023]}{pairs[n >> 20 & 1023]}{pairs[n >> 10 & 1023]}{pairs[n & 1023]}"
+    )
 
 
 def _bytes(text: str) -> bytes:

@@ -1,14 +1,14 @@
 """Reads what the events added up to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from experiments.definition import Experiment
+from experiments.definition import INTERLEAVED, Experiment
 from experiments.variant_statistics import VariantStatistics
 from service.errors import ReportUnavailable
 from service.events.names import COUNTS, GROUP, STREAM, statistics_key
@@ -22,22 +22,39 @@ class ReadStatistics:
         self._client = client
         self._timeout_s = settings.timeout_s
 
-    async def read(self, experiment: Experiment) -> Mapping[str, VariantStatistics]:
-        """The sums of each variant in the experiment's present phase.
+    async def read(
+        self, experiment: Experiment, phase: int | None = None
+    ) -> Mapping[str, VariantStatistics]:
+        """The sums of each variant in a phase, by default the experiment's present one.
+
+        Raises:
+            ReportUnavailable: the event server does not answer.
+        """
+        phase = experiment.phase if phase is None else phase
+        return (await self.read_phases(experiment, [phase]))[phase]
+
+    async def read_phases(
+        self, experiment: Experiment, phases: Sequence[int]
+    ) -> Mapping[int, Mapping[str, VariantStatistics]]:
+        """The sums of each variant in each of some phases, all of one moment.
+
+        Variants are those of the definition and, where slates are interleaved,
+        `experiments.definition.INTERLEAVED`. A phase without any event is all zero.
 
         Raises:
             ReportUnavailable: the event server does not answer.
         """
         names = [variant.name for variant in experiment.variants]
+        if experiment.method == "interleave":
+            names.append(INTERLEAVED)
+        wanted = [(phase, name) for phase in dict.fromkeys(phases) for name in names]
         pipeline = self._client.pipeline(transaction=True)
-        for name in names:
-            pipeline.hgetall(statistics_key(experiment.key, experiment.phase, name))
+        for phase, name in wanted:
+            pipeline.hgetall(statistics_key(experiment.key, phase, name))
         async with self._answer():
             hashes = await pipeline.execute()
-        return {
-            name: VariantStatistics.from_fields(_numbers(fields))
-            for name, fields in zip(names, hashes, strict=True)
-        }
+        # Thousands of fields each: the event loop has better use for the time.
+        return await asyncio.to_thread(_by_phase, wanted, hashes)
 
     async def counts(self) -> Mapping[str, int]:
         """How many events came in, by what became of them; see `names.COUNTS`.
@@ -74,6 +91,15 @@ class ReadStatistics:
             raise ReportUnavailable(
                 f"the event server does not answer ({type(failure).__name__})"
             ) from failure
+
+
+def _by_phase(
+    wanted: Sequence[tuple[int, str]], hashes: Sequence[Mapping[bytes, bytes]]
+) -> dict[int, dict[str, VariantStatistics]]:
+    sums: dict[int, dict[str, VariantStatistics]] = {}
+    for (phase, name), fields in zip(wanted, hashes, strict=True):
+        sums.setdefault(phase, {})[name] = VariantStatistics.from_fields(_numbers(fields))
+    return sums
 
 
 def _numbers(fields: Mapping[bytes, bytes]) -> dict[str, int]:

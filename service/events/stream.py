@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from service.events import scripts
-from service.events.batches import ExposureBatch, FeedbackBatch
+from service.events.batches import FeedbackBatch, ObservationBatch
 from service.events.names import COUNTS, STREAM, batch_key, event_key, slate_key
 from service.settings import EventSettings
 
@@ -42,7 +42,7 @@ class EventStream:
         self._timeout_s = settings.timeout_s
         self._remember_s = ceil(settings.token_ttl_s)
         self._keep_feedback = client.register_script(scripts.KEEP_FEEDBACK)
-        self._keep_exposures = client.register_script(scripts.KEEP_EXPOSURES)
+        self._keep_observations = client.register_script(scripts.KEEP_OBSERVATIONS)
 
     async def keep_feedback(self, batch: FeedbackBatch, *, duplicates: str) -> list[Fate]:
         """Append what is new.
@@ -65,19 +65,25 @@ class EventStream:
         async with self._answer("EVALSHA"):
             return [Fate(fate) for fate in await self._keep_feedback(keys, values)]
 
-    async def keep_exposures(self, batch: ExposureBatch, *, confirmed: Sequence[str] = ()) -> None:
+    async def keep_observations(
+        self, batch: ObservationBatch, *, confirmed: Sequence[str] = ()
+    ) -> None:
         """Append a batch unless it is in.
 
         Args:
-            batch: The exposures.
+            batch: What was observed.
             confirmed: Ids of batches that need no memory any more: nobody will send them again.
 
         Raises:
             EventServerFailed: the batch may or may not be in.
         """
         keys = [STREAM, COUNTS, batch_key(batch.batch_id), *map(batch_key, confirmed)]
+        values: list[str | bytes | int] = [self._remember_s]
+        for counter, entries in batch.by_counter():
+            if entries:
+                values += [counter, len(entries), *entries]
         async with self._answer("EVALSHA"):
-            await self._keep_exposures(keys, [self._remember_s, "exposures", *batch.exposures])
+            await self._keep_observations(keys, values)
 
     async def ping(self) -> None:
         """Return if the server answers.

@@ -15,13 +15,13 @@ import msgspec
 from msgspec import Struct, field
 
 from experiments.events import Arm
-from service.events.signing import SigningKeys
+from service.events.signing import SigningKeys, base64url, signature_of
 
 VERSION = "v1"
 _DIGEST_BYTES = 3
 _DIGEST_CHARS = 4
 MAX_TOKEN_CHARS = 8192
-"""The limit of `FeedbackEvent.exposure`; an experiment adds at most about 350."""
+"""The limit of `FeedbackEvent.exposure`; an experiment adds at most about 350, an item 6."""
 
 TokenCode = Literal["token_malformed", "token_unknown_key", "token_forged", "token_expired"]
 
@@ -34,7 +34,7 @@ class TokenRejected(Exception):
         super().__init__(message)
 
 
-class Claims(Struct, frozen=True, kw_only=True):
+class Claims(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a token says. The names on the wire are short: tokens travel with every event."""
 
     slate_id: str = field(name="s")
@@ -43,9 +43,13 @@ class Claims(Struct, frozen=True, kw_only=True):
     expires: int = field(name="e")
     """Unix seconds; from then on the token is refused."""
     arms: tuple[Arm, ...] = field(name="a")
-    """Experiment, phase, variant and the digest of the unit, never the user id itself."""
+    """Experiment, phase, variant, propensity and the digest of the unit, never the user id."""
     items: str = field(name="k")
     """What the slate holds, from `items_digest`: nothing else can be seen or clicked on it."""
+    teams: tuple[str, ...] = field(name="t", default=())
+    """The variants whose rankers made an interleaved slate; none for any other slate."""
+    picks: str = field(name="p", default="")
+    """Whose pick each item of an interleaved slate was: a digit per item, the place in `teams`."""
 
 
 def items_digest(item_ids: Iterable[str]) -> str:
@@ -57,9 +61,9 @@ def items_digest(item_ids: Iterable[str]) -> str:
     return "".join(map(_item_digest, item_ids))
 
 
-def digested_items(digest: str) -> frozenset[str]:
-    """The single items of a digest, to be compared with `items_digest` of one."""
-    return frozenset(digest[at : at + _DIGEST_CHARS] for at in range(0, len(digest), _DIGEST_CHARS))
+def digested_items(digest: str) -> tuple[str, ...]:
+    """The single items of a digest in their order, to be compared with `items_digest` of one."""
+    return tuple(digest[at : at + _DIGEST_CHARS] for at in range(0, len(digest), _DIGEST_CHARS))
 
 
 class ExposureTokens:
@@ -69,9 +73,9 @@ class ExposureTokens:
         self._keys = keys
 
     def sign(self, claims: Claims) -> str:
-        payload = _base64url(msgspec.json.encode(claims))
+        payload = base64url(msgspec.json.encode(claims))
         signed = f"{VERSION}.{self._keys.signing}.{payload}"
-        return f"{signed}.{_signature(self._keys.signing_key, signed)}"
+        return f"{signed}.{signature_of(self._keys.signing_key, signed)}"
 
     def verify(self, token: str, now: float) -> Claims:
         """The claims of a token that one of our keys signed.
@@ -86,7 +90,7 @@ class ExposureTokens:
         key, signed, signature = self._parts(token)
         # Texts are compared, not decoded bytes: base64 has several texts for
         # the same bytes, and only the one that we wrote may pass.
-        expected = _signature(key, signed)
+        expected = signature_of(key, signed)
         if not hmac.compare_digest(expected.encode(), signature.encode()):
             raise TokenRejected("token_forged", "the signature does not fit the exposure token")
         claims = _claims(signed.rpartition(".")[2])
@@ -111,7 +115,7 @@ class ExposureTokens:
 
 
 def _item_digest(item_id: str) -> str:
-    return _base64url(blake2b(item_id.encode(), digest_size=_DIGEST_BYTES).digest())
+    return base64url(blake2b(item_id.encode(), digest_size=_DIGEST_BYTES).digest())
 
 
 def _claims(payload: str) -> Claims:
@@ -120,11 +124,3 @@ def _claims(payload: str) -> Claims:
     except (ValueError, msgspec.MsgspecError):
         # Signed with our key but not by this release.
         raise TokenRejected("token_malformed", "another release signed these claims") from None
-
-
-def _signature(key: bytes, signed: str) -> str:
-    return _base64url(hmac.digest(key, signed.encode(), "sha256"))
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from redis.exceptions import RedisError
 
-from experiments.events import Arm, Event, Exposure, Feedback
+from experiments.comparison import Comparison
+from experiments.events import Arm, Event, Exposure, Feedback, Lapse
 from experiments.variant_statistics import increments
 from service.events.aggregation import Aggregator
 from service.events.names import COUNTS, GROUP, STREAM, statistics_key
@@ -66,7 +67,9 @@ def expected(events: list[Event]) -> Sums:
                 fields["users"] += 1
                 fields["crossovers"] += bool(seen)
                 seen.add(arm.variant)
-    return {key: +fields for key, fields in sums.items()}
+    return {
+        key: Counter({name: n for name, n in fields.items() if n}) for key, fields in sums.items()
+    }
 
 
 def arm_of(arm: Arm) -> tuple[str, int, str]:
@@ -290,7 +293,7 @@ async def test_a_step_without_an_answer_counts_once_though_the_server_took_it(
 
 
 async def test_what_was_read_before_a_failure_is_read_again_at_once(client, aggregator, day):
-    events = day(100)
+    events = day(60)
     await append(client, *events)
     await client.xgroup_create(STREAM, GROUP, id="0")
     one = aggregator()
@@ -423,3 +426,128 @@ async def test_stop_is_quick_and_leaves_nothing_half_done(client, aggregator, da
     stats = await sums_of(client)
 
     assert stats == expected(events[:done])
+
+
+@pytest.fixture
+def capped(client, clock, until):
+    """The sums of the one arm once some events are added up, with at most 3 clicks of a unit."""
+    settings = EventSettings(timeout_s=2.0, max_clicks_per_unit=3)
+
+    async def add(*events: Event, key: str = "podium:stats:rollout:1:fp16") -> Counter[str]:
+        await append(client, *events)
+        one = Aggregator(client, settings, clock)
+        await one.start()
+        await until(lambda: nothing_is_left(client))
+        await one.stop()
+        return (await sums_of(client))[key]
+
+    return add
+
+
+async def test_a_unit_that_clicks_without_end_counts_up_to_its_cap(capped, arm):
+    flood = [click(arm()) for _ in range(10)]
+    sums = await capped(*flood, click(arm(unit="u2")), click(arm(), kind="impression"))
+
+    assert (sums["clicks"], sums["clicks_capped"], sums["impressions"]) == (4, 7, 1)
+    assert sum(n for name, n in sums.items() if name[0] == "c" and name[1:].isdecimal()) == 4
+
+
+async def test_the_cap_is_of_one_phase_of_one_experiment_whatever_the_variant(capped, arm):
+    clicks = [click(arm("fp32"), arm("b", experiment="layout")) for _ in range(2)]
+    moved = [click(arm("fp16")) for _ in range(2)]
+    other = click(msgspec.structs.replace(arm("fp16"), phase=2))
+
+    sums = await capped(*clicks, *moved, other)
+    assert (sums["clicks"], sums["clicks_capped"]) == (1, 1)
+
+
+async def test_late_clicks_do_not_use_up_the_cap(capped, arm):
+    late = msgspec.structs.replace(click(arm()), late=True)
+    sums = await capped(*[late] * 5, *[click(arm())] * 3)
+
+    assert (sums["late"], sums["clicks"], sums["clicks_capped"]) == (5, 3, 0)
+
+
+async def test_the_cap_counts_a_click_once_however_often_it_is_delivered(
+    client, aggregator, arm, until
+):
+    await append(client, *(click(arm()) for _ in range(6)))
+    await client.xgroup_create(STREAM, GROUP, id="0")
+    first, second = aggregator(), aggregator()
+    for one in (first, second):
+        one._max_clicks = 4
+    read = await read_for(first, client, 6)
+    await second._apply(read[:3])
+    await first._apply(read)
+    await first._apply(read)
+
+    sums = (await sums_of(client))["podium:stats:rollout:1:fp16"]
+    assert (sums["clicks"], sums["clicks_capped"]) == (4, 2)
+    (key,) = [key async for key in client.scan_iter("podium:clicks:*")]
+    assert await client.get(key) == b"6"
+    assert await client.ttl(key) > 0
+
+
+async def test_lapses_and_comparisons_are_added_up_and_make_no_users(
+    client, running, arm, exposure, until
+):
+    lapse = Lapse(arms=(arm(),), at=0.0, code="queue_full", latency_ms=1.0)
+    compared = Comparison(
+        experiment="rollout",
+        phase=1,
+        variant="fp16",
+        reference="fp32",
+        at=0.0,
+        overlap=1.0,
+        kendall_tau=1.0,
+        drift_max=0.0,
+        drift_mean=0.0,
+        latency_ms=1.0,
+        reference_latency_ms=2.0,
+        unit=arm().unit,
+    )
+    await append(client, lapse, lapse, compared)
+    async with running():
+        await until(lambda: nothing_is_left(client))
+
+    sums = (await sums_of(client))["podium:stats:rollout:1:fp16"]
+    assert (sums["lapses"], sums["lapse:queue_full"], sums["users"]) == (2, 2, 0)
+    assert sum(n for name, n in sums.items() if name.startswith("comparison:fp32:n")) == 1
+
+
+async def test_a_fast_slate_has_a_negative_logarithm_and_is_added_up_all_the_same(
+    client, running, exposure, until
+):
+    events = [exposure(latency_ms=0.125) for _ in range(3)]
+    await append(client, *events)
+    async with running():
+        await until(lambda: nothing_is_left(client))
+
+    assert await sums_of(client) == expected(events)
+
+
+async def test_a_latency_that_is_not_a_number_is_never_added_up(client, running, exposure, until):
+    raw = msgspec.msgpack.decode(msgspec.msgpack.encode(exposure()))
+    raw[4] = float("nan")
+    await client.xadd(STREAM, {b"e": msgspec.msgpack.encode(raw)})
+    async with running() as aggregator:
+        await until(lambda: nothing_is_left(client))
+
+        assert aggregator.counts.unreadable == 1
+    assert await sums_of(client) == {}
+
+
+async def test_events_of_the_release_before_are_added_up_too(client, running, arm, until):
+    """The stream may hold hours of them when this release starts."""
+    unit = arm().unit
+    old_arm = ["rollout", 1, "fp16", unit]
+    exposure = ["exposure.1", "s1", [old_arm], 1.5e9, 4.0, 9, 0, 9, "miss", "onnx", None, "d1"]
+    clicked = ["feedback.1", "e1", "click", "s1", "i1", 1, 1.5e9, [old_arm]]
+    for event in (exposure, clicked):
+        await client.xadd(STREAM, {b"e": msgspec.msgpack.encode(event)})
+    async with running() as aggregator:
+        await until(lambda: nothing_is_left(client))
+
+        assert aggregator.counts.unreadable == 0
+    sums = (await sums_of(client))["podium:stats:rollout:1:fp16"]
+    assert (sums["exposures"], sums["clicks"], sums["users"], sums["predictions"]) == (1, 1, 1, 0)

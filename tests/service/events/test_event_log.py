@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from service.errors import EventsUnavailable
-from service.events.batches import Entry, ExposureBatch, FeedbackBatch, new_batch_id
+from service.events.batches import Entry, FeedbackBatch, ObservationBatch, new_batch_id
 from service.events.event_log import EventLog
 from service.events.names import COUNTS, STREAM
 from service.events.spool import Spool
@@ -21,8 +21,8 @@ def feedback(*event_ids: str) -> FeedbackBatch:
     )
 
 
-def exposures(*payloads: str) -> ExposureBatch:
-    return ExposureBatch(new_batch_id(), tuple(map(str.encode, payloads)))
+def exposures(*payloads: str) -> ObservationBatch:
+    return ObservationBatch(new_batch_id(), tuple(map(str.encode, payloads)))
 
 
 async def stream_of(client) -> list[str]:
@@ -39,7 +39,7 @@ async def counted(client, name: str, n: int) -> bool:
 
 async def test_what_the_server_took_is_in_the_stream_in_order(log, client):
     assert await log.keep_feedback(feedback("a", "b")) == [Fate.NEW, Fate.NEW]
-    await log.keep_exposures(exposures("x", "y"))
+    await log.keep_observations(exposures("x", "y"))
 
     assert await stream_of(client) == ["a", "b", "x", "y"]
     assert await counts_of(client) == {"accepted": 2, "unattributed": 2, "exposures": 2}
@@ -67,7 +67,7 @@ async def test_without_a_server_events_go_to_disk_and_later_to_the_server(
 ):
     server.kill()
     assert await log.keep_feedback(feedback("a", "b")) == [Fate.NEW, Fate.NEW]
-    await log.keep_exposures(exposures("x"))
+    await log.keep_observations(exposures("x"))
     assert (log.breaker.is_open, log.waiting_events) == (True, 3)
 
     server.start()
@@ -83,7 +83,7 @@ async def test_nobody_asks_a_server_that_is_known_to_be_away(server, impatient, 
     server.freeze()
     await impatient.keep_feedback(feedback("a"))
     await impatient.keep_feedback(feedback("b"))
-    await impatient.keep_exposures(exposures("x"))
+    await impatient.keep_observations(exposures("x"))
     server.thaw()
     await client.ping()
 
@@ -114,16 +114,16 @@ async def test_a_call_without_an_answer_counts_once_though_the_server_took_it(
 async def test_exposures_without_an_answer_count_once_though_the_server_took_them(
     server, impatient, client, clock, until
 ):
-    await impatient.keep_exposures(exposures("before"))
+    await impatient.keep_observations(exposures("before"))
     server.freeze()
-    await impatient.keep_exposures(exposures("x", "y"))
+    await impatient.keep_observations(exposures("x", "y"))
     server.thaw()
     await client.ping()
 
     clock.advance(2)
     await impatient.start()
     await until(lambda: impatient.waiting_events == 0)
-    await impatient.keep_exposures(exposures("after"))
+    await impatient.keep_observations(exposures("after"))
 
     assert await stream_of(client) == ["before", "x", "y", "after"]
     assert (await counts_of(client))["exposures"] == 4
@@ -131,7 +131,7 @@ async def test_exposures_without_an_answer_count_once_though_the_server_took_the
 
 async def test_the_server_remembers_only_the_last_batch_of_exposures(log, client):
     for n in range(20):
-        await log.keep_exposures(exposures(f"x{n}"))
+        await log.keep_observations(exposures(f"x{n}"))
 
     assert len([key async for key in client.scan_iter("podium:batch:*")]) == 1
 
@@ -195,7 +195,7 @@ async def test_when_neither_can_keep_them_the_caller_is_told(server, client, set
     with pytest.raises(EventsUnavailable, match="send them again"):
         await log.keep_feedback(feedback("a", "b"))
     with pytest.raises(EventsUnavailable):
-        await log.keep_exposures(exposures("x"))
+        await log.keep_observations(exposures("x"))
     assert log.counts.refused == 3
     await log.stop()
 

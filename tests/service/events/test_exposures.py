@@ -6,7 +6,7 @@ import time
 import msgspec
 import pytest
 
-from experiments.events import Event, Exposure
+from experiments.events import Event, Exposure, Lapse
 from service.events.event_log import EventLog
 from service.events.exposures import MAX_BATCH, StreamExposureSink
 from service.events.names import COUNTS, STREAM
@@ -122,3 +122,44 @@ async def test_recording_waits_for_nobody(server, impatient, exposure):
     server.thaw()
     await sink.stop()
     assert sink.counts.kept == 1000
+
+
+async def test_lapses_go_the_same_way_and_are_counted_apart(
+    server, client, sink, log, exposure, arm, until
+):
+    lapse = Lapse(arms=(arm(),), at=0.0, code="queue_full", latency_ms=1.0)
+    shown = exposure()
+    for one in (lapse, shown, lapse):
+        sink.record(one)
+    await until(lambda: sink.counts.kept == 3)
+
+    assert sorted(map(repr, await stream_of(client))) == sorted(map(repr, [shown, lapse, lapse]))
+    assert await client.hgetall(COUNTS) == {b"exposures": b"1", b"lapses": b"2"}
+
+
+async def test_lapses_are_kept_on_disk_while_the_server_is_away_and_replayed(
+    server, client, clock, sink, log, exposure, arm, until
+):
+    lapse = Lapse(arms=(arm(),), at=0.0, code="queue_full", latency_ms=1.0)
+    server.kill()
+    for one in (lapse, exposure()):
+        sink.record(one)
+    await until(lambda: sink.counts.kept == 2)
+    assert log.counts.spooled == 2
+    server.start()
+    clock.advance(10)
+    await until(lambda: log.counts.replayed == 2)
+
+    assert lapse in await stream_of(client)
+    counted = await client.hgetall(COUNTS)
+    assert (counted[b"exposures"], counted[b"lapses"]) == (b"1", b"1")
+
+
+async def test_dropped_lapses_are_counted_as_such(log, client, arm, until):
+    sink = StreamExposureSink(log, max_queued=0)
+    sink.record(Lapse(arms=(arm(),), at=0.0, code="queue_full", latency_ms=1.0))
+
+    async def counted() -> bool:
+        return await client.hget(COUNTS, "lapses_dropped") == b"1"
+
+    await until(counted)

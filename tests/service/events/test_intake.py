@@ -14,8 +14,9 @@ from service.events.signing import SigningKeys
 from service.events.slates import SlateIds
 from service.events.spool import Spool
 from service.events.stream import EventStream
-from service.events.tokens import Claims, ExposureTokens
+from service.events.tokens import Claims, ExposureTokens, items_digest
 from service.messages import EventResult
+from service.settings import EventSettings
 
 FOREIGN = SigningKeys({"k1": b"2" * 32}, "k1")
 
@@ -53,6 +54,7 @@ async def test_an_event_with_its_token_is_accepted_for_the_variants_that_made_th
             position=3,
             at=1_750_000_000.0,
             arms=arms,
+            exposed_at=1_750_000_000.0,
         )
     ]
 
@@ -275,3 +277,93 @@ async def test_an_event_cannot_be_much_older_than_its_slate(intake, event):
 
     assert statuses(reply) == ["accepted", "rejected"]
     assert reply.results[1].code == "timestamp_before_slate"
+
+
+MADE = "2025-06-15T15:06:40Z"
+"""When the slates here were made."""
+
+
+@pytest.fixture
+def impatient_intake(log, tokens, slates, clock):
+    """Attributes what happens within a minute."""
+    settings = EventSettings(attribution_window_s=60.0)
+    return EventIntake(log, tokens, slates, settings, clock)
+
+
+async def test_what_happens_after_the_window_is_kept_as_late(impatient_intake, client, event, arm):
+    in_time = event(timestamp="2025-06-15T15:07:40Z")
+    late = event(timestamp="2025-06-15T15:07:40.001Z")
+    reply = await impatient_intake.accept([in_time, late])
+
+    assert statuses(reply) == ["accepted", "late"]
+    assert reply.results[1].detail == "it happened more than 60 s after its slate was made"
+    assert [one.late for one in await entries(client)] == [False, True]
+    assert (await entries(client))[1].arms == (arm(),)
+    assert await counts(client) == {b"accepted": b"1", b"late": b"1"}
+    assert (impatient_intake.counts.accepted, impatient_intake.counts.late) == (1, 1)
+
+
+async def test_a_late_event_counts_once_as_well(impatient_intake, client, event):
+    late = event(timestamp="2025-06-15T16:00:00Z")
+    again = msgspec.structs.replace(late, event_id="again")
+
+    assert statuses(await impatient_intake.accept([late])) == ["late"]
+    assert statuses(await impatient_intake.accept([late, again])) == ["duplicate", "duplicate"]
+    assert await counts(client) == {b"late": b"1", b"duplicate": b"2"}
+
+
+async def test_what_is_delivered_hours_later_is_not_late(intake, event, clock, settings):
+    click = event(timestamp=MADE)
+    clock.advance(settings.token_ttl_s - 1)
+
+    assert statuses(await intake.accept([click])) == ["accepted"]
+
+
+async def test_a_clock_that_goes_backwards_loses_no_event(intake, event, clock):
+    """A slate then comes from the future, and so does what happened to it."""
+    click, late = event(timestamp=MADE), event(timestamp="2025-06-15T17:06:40Z")
+    clock.jump(-7200)
+
+    assert statuses(await intake.accept([click, late])) == ["accepted", "late"]
+
+
+async def test_a_sender_whose_clock_is_behind_loses_no_event(impatient_intake, event):
+    assert statuses(await impatient_intake.accept([event(timestamp="2025-06-15T09:06:40Z")])) == [
+        "accepted"
+    ]
+
+
+async def test_a_click_on_an_interleaved_slate_knows_whose_pick_it_was(
+    intake, client, event, tokens, slates, clock, arm
+):
+    slate_id = slates.new(clock.wall())
+    claims = Claims(
+        slate_id=slate_id,
+        issued=int(clock.wall()),
+        expires=int(clock.wall()) + 60,
+        arms=(arm("interleaved"),),
+        items=items_digest(["i1", "i2", "i3"]),
+        teams=("fp32", "fp16"),
+        picks="011",
+    )
+    clicked = [
+        event(slate_id=slate_id, exposure=tokens.sign(claims), item_id=item)
+        for item in ("i1", "i3", "i2")
+    ]
+    assert statuses(await intake.accept(clicked)) == ["accepted"] * 3
+
+    assert [one.team for one in await entries(client)] == ["fp32", "fp16", "fp16"]
+
+
+async def test_a_token_cannot_be_moved_into_another_arm(intake, client, event, slates, clock, arm):
+    """Nor can anybody raise what a click is worth: the propensity is signed like the rest."""
+    slate_id = slates.new(clock.wall())
+    mine = msgspec.structs.replace(arm(), propensity=0.01)
+    now = int(clock.wall())
+    forged = ExposureTokens(FOREIGN).sign(
+        Claims(slate_id=slate_id, issued=now, expires=now + 60, arms=(mine,), items="")
+    )
+
+    reply = await intake.accept([event(slate_id=slate_id, exposure=forged)])
+    assert reply.results[0].code == "token_forged"
+    assert await entries(client) == []

@@ -88,3 +88,33 @@ async def test_a_server_that_does_not_answer_is_not_waited_for(server, client):
     with pytest.raises(ReportUnavailable):
         await ReadStatistics(client, EventSettings(timeout_s=0.05)).counts()
     server.thaw()
+
+
+async def test_several_phases_are_read_together_and_apart(
+    statistics, client, settings, clock, exposure, arm, until
+):
+    later = msgspec.structs.replace(arm("fp16"), phase=2)
+    for event in (exposure(arm("fp16")), exposure(later), exposure(later)):
+        await client.xadd(STREAM, {b"e": msgspec.msgpack.encode(event)})
+    aggregator = Aggregator(client, settings, clock)
+    await aggregator.start()
+    await until(lambda: aggregator.counts.applied == 3)
+    await aggregator.stop()
+
+    read = await statistics.read_phases(EXPERIMENT, [1, 2, 3, 2])
+    assert {phase: sums["fp16"].exposures for phase, sums in read.items()} == {1: 1, 2: 2, 3: 0}
+    assert (await statistics.read(EXPERIMENT, 2))["fp16"].exposures == 2
+    assert await statistics.read_phases(EXPERIMENT, []) == {}
+
+
+async def test_what_was_interleaved_is_read_beside_the_variants(statistics):
+    mixed = Experiment(
+        key="rollout",
+        variants=(
+            Variant(name="fp32", share_bp=5000),
+            Variant(name="fp16", share_bp=5000, deployment="other"),
+        ),
+        method="interleave",
+    )
+
+    assert list(await statistics.read(mixed)) == ["fp32", "fp16", "interleaved"]

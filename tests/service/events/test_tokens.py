@@ -4,6 +4,7 @@ import base64
 import json
 import string
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -11,12 +12,14 @@ from hypothesis import strategies as st
 from experiments.events import Arm, unit_digest
 from service.events.signing import SigningKeys
 from service.events.tokens import (
+    MAX_TOKEN_CHARS,
     Claims,
     ExposureTokens,
     TokenRejected,
     digested_items,
     items_digest,
 )
+from service.messages import MAX_CANDIDATES
 
 NOW = 1_750_000_000
 OLD, NEW = b"o" * 32, b"n" * 40
@@ -25,7 +28,10 @@ CLAIMS = Claims(
     slate_id="01J0000000000000000000000",
     issued=NOW,
     expires=NOW + 60,
-    arms=(Arm("rollout", 3, "fp16", unit_digest("u42")), Arm("höhe", 1, "b", unit_digest("s7"))),
+    arms=(
+        Arm("rollout", 3, "fp16", unit_digest("u42"), 0.5),
+        Arm("höhe", 1, "b", unit_digest("s7")),
+    ),
     items=items_digest(["i1", "ï2"]),
 )
 TOKEN = TOKENS.sign(CLAIMS)
@@ -51,7 +57,10 @@ def test_a_token_has_the_documented_form_and_no_user_id():
         "s": CLAIMS.slate_id,
         "i": NOW,
         "e": NOW + 60,
-        "a": [["rollout", 3, "fp16", unit_digest("u42")], ["höhe", 1, "b", unit_digest("s7")]],
+        "a": [
+            ["rollout", 3, "fp16", unit_digest("u42"), 0.5],
+            ["höhe", 1, "b", unit_digest("s7"), 1.0],
+        ],
         "k": items_digest(["i1", "ï2"]),
     }
 
@@ -149,10 +158,41 @@ def test_claims_that_are_no_base64_are_refused():
 
 def test_fields_of_a_later_release_do_not_disturb():
     payload = {"s": "s1", "i": NOW, "e": NOW + 60, "k": "", "later": 1}
-    payload["a"] = [["x", 1, "b", "00", 0.5]]
+    payload["a"] = [["x", 1, "b", "00", 0.5, "later"]]
     text = base64.urlsafe_b64encode(json.dumps(payload).encode()).rstrip(b"=").decode()
 
-    assert TOKENS.verify(sign_text(f"v1.new.{text}"), NOW).arms == (Arm("x", 1, "b", "00"),)
+    assert TOKENS.verify(sign_text(f"v1.new.{text}"), NOW).arms == (Arm("x", 1, "b", "00", 0.5),)
+
+
+def test_a_token_of_the_release_before_is_still_good():
+    """It lives for a day, so it outlives an upgrade."""
+    payload = {"s": "s1", "i": NOW, "e": NOW + 60, "k": "abcd", "a": [["x", 1, "b", "00"]]}
+    text = base64.urlsafe_b64encode(json.dumps(payload).encode()).rstrip(b"=").decode()
+
+    claims = TOKENS.verify(sign_text(f"v1.new.{text}"), NOW)
+    assert claims.arms == (Arm("x", 1, "b", "00", 1.0),)
+    assert (claims.teams, claims.picks) == ((), "")
+
+
+def test_a_token_of_an_interleaved_slate_says_whose_pick_each_item_was():
+    mixed = msgspec.structs.replace(CLAIMS, teams=("fp32", "fp16"), picks="01")
+
+    assert TOKENS.verify(TOKENS.sign(mixed), NOW) == mixed
+
+
+def test_the_longest_slate_with_several_experiments_still_fits_into_an_event():
+    long = "x" * 64
+    most = Claims(
+        slate_id=CLAIMS.slate_id,
+        issued=NOW,
+        expires=NOW + 60,
+        arms=tuple(Arm(long, 10**6, long, unit_digest("u"), 1 / 3) for _ in range(3)),
+        items=items_digest(str(n) for n in range(MAX_CANDIDATES)),
+        teams=(long, long),
+        picks="01" * (MAX_CANDIDATES // 2),
+    )
+
+    assert len(TOKENS.sign(most)) <= MAX_TOKEN_CHARS
 
 
 def sign_text(signed: str) -> str:
@@ -170,4 +210,4 @@ def test_a_token_knows_the_items_of_its_slate_and_no_others():
         assert items_digest([item]) in held
     for stranger in ("i2", "I1", "i1 ", ""):
         assert items_digest([stranger]) not in held
-    assert digested_items("") == frozenset()
+    assert digested_items("") == ()
