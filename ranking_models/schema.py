@@ -224,12 +224,35 @@ class Encoder:
 
     def encode_row(self, row: Mapping[str, FeatureValue]) -> FeatureBatch:
         """`encode_rows` of one, which every request pays for: in half the time."""
+        return self.together([self.values(row)])
+
+    def values(self, row: Mapping[str, FeatureValue]) -> "EncodedRow":
+        """One row as the model takes it, for `together`; absent names are missing values.
+
+        Raises:
+            FeatureMismatch: as `encode_value`.
+        """
         get = row.get
-        return FeatureBatch(
-            dense=np.array([[number(get(name)) for name, number in self._dense]], np.float32),
-            ids=np.array([[id_of(get(name)) for name, id_of in self._ids]], np.int32),
-            multi={name: np.array([listed(get(name))], np.int32) for name, listed in self._multi},
+        return (
+            [number(get(name)) for name, number in self._dense],
+            [id_of(get(name)) for name, id_of in self._ids],
+            [listed(get(name)) for name, listed in self._multi],
         )
+
+    def together(self, rows: Sequence["EncodedRow"]) -> FeatureBatch:
+        """The batch of one or more rows: arrays cost the same for one as for many."""
+        return FeatureBatch(
+            dense=np.array([dense for dense, _, _ in rows], np.float32),
+            ids=np.array([ids for _, ids, _ in rows], np.int32),
+            multi={
+                name: np.array([lists[at] for _, _, lists in rows], np.int32)
+                for at, (name, _) in enumerate(self._multi)
+            },
+        )
+
+
+EncodedRow = tuple[list[float], list[int], list[list[int]]]
+"""The numbers, ids and lists of ids of one row, each in schema order."""
 
 
 def hashed(text: str, buckets: int) -> int:

@@ -5,7 +5,8 @@ are in schema order, those of a table in the order of its source, so every
 source writes its own columns of the row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from ranking_models.bundle import Bundle
 from ranking_models.schema import (
     ITEM_ID,
     USER_ID,
+    EncodedRow,
     Encoder,
     FeatureBatch,
     FeatureMismatch,
@@ -23,7 +25,7 @@ from ranking_models.schema import (
     Int32,
     Source,
 )
-from service.engines.rows import CandidateRows, CandidateTables
+from service.engines.rows import CandidateRows, CandidateTables, NamedRows, rows_of_requests
 from service.errors import InvalidRequest
 from service.feature_names import ANCHOR_ITEM
 from service.id_index import NOWHERE, IdIndex
@@ -60,8 +62,22 @@ class FeatureSource(Protocol):
         """One row per candidate, in order, to be gathered by whoever needs model inputs."""
         ...
 
+    def named(self, request: RankRequest) -> NamedRows | None:
+        """The rows of a request, to be looked up by whoever needs them, best with others'.
+
+        None if it brings feature values of its user or items: those are for `encode`.
+
+        Raises:
+            InvalidRequest: a context value of the wrong kind, with its path.
+        """
+        ...
+
     def position(self, item_id: str) -> int:
         """Where the catalogue holds the item, or -1."""
+        ...
+
+    def user_position(self, user_id: str) -> int:
+        """Where the table holds the user, or -1."""
         ...
 
 
@@ -75,6 +91,7 @@ class BundleFeatures:
         self._users, self._user_at = bundle.users, IdIndex(bundle.user_ids)
         self._items, self._item_at = bundle.items, IdIndex(bundle.item_ids)
         self._tables = CandidateTables.of(bundle)
+        self._position_tells = _tell_apart(self._encoders["user"].schema, bundle.users)
 
     def encode(self, request: RankRequest) -> RequestRows:
         item_ids = request.candidate_ids()
@@ -98,8 +115,53 @@ class BundleFeatures:
             overrides=rows.overrides,
         )
 
+    def named(self, request: RankRequest) -> NamedRows | None:
+        item_ids, user = request.candidate_ids(), request.user
+        if user.features or item_ids is not request.candidates:
+            return None
+        at = NOWHERE if user.id is None else self._user_at.position(user.id)
+        context = self._encoded_context(request)
+        if at == NOWHERE:
+            unknown = self._user(request)
+            return NamedRows(self, item_ids, at, unknown, unknown.ids.tobytes(), context)
+        key = at if self._position_tells else self._users.ids[at].tobytes()
+        return NamedRows(self, item_ids, at, None, key, context)
+
+    def found(self, parts: Sequence[NamedRows]) -> CandidateRows:
+        """The rows of several requests, looked up and encoded together."""
+        ids = [part.item_ids for part in parts]
+        return CandidateRows(
+            tables=self._tables,
+            users=self._users_of(parts),
+            contexts=self._encoders["context"].together([part.context for part in parts]),
+            request_of_row=rows_of_requests([*map(len, ids)]),
+            items=self._item_at.positions([*chain.from_iterable(ids)]),
+        )
+
+    def _users_of(self, parts: Sequence[NamedRows]) -> FeatureBatch:
+        at = [part.user_at for part in parts]
+        if min(at) == NOWHERE:
+            return FeatureBatch.concatenate(
+                [
+                    part.user or self._users.take(slice(p, p + 1))
+                    for p, part in zip(at, parts, strict=True)
+                ]
+            )
+        users, where = self._users, np.array(at)
+        return FeatureBatch(
+            dense=users.dense.take(where, 0),
+            ids=users.ids.take(where, 0),
+            multi={name: rows.take(where, 0) for name, rows in users.multi.items()},
+        )
+
+    def _known(self, part: NamedRows) -> FeatureBatch:
+        return self._users.take(slice(part.user_at, part.user_at + 1))
+
     def position(self, item_id: str) -> int:
         return self._item_at.position(item_id)
+
+    def user_position(self, user_id: str) -> int:
+        return self._user_at.position(user_id)
 
     def _user(self, request: RankRequest) -> FeatureBatch:
         user = request.user
@@ -111,10 +173,16 @@ class BundleFeatures:
         return self._override("user", known, values, "$.user.features")
 
     def _context(self, request: RankRequest) -> FeatureBatch:
+        return self._encoders["context"].together([self._encoded_context(request)])
+
+    def _encoded_context(self, request: RankRequest) -> EncodedRow:
         values: dict[str, FeatureValue] = request.context
         if request.anchor_item is not None:
             values = {**values, ANCHOR_ITEM: request.anchor_item}
-        return self._override("context", None, values, "$.context")
+        try:
+            return self._encoders["context"].values(values)
+        except FeatureMismatch as error:
+            raise InvalidRequest(str(error), f"$.context.{error.feature}") from None
 
     def _overrides(self, request: RankRequest, items: Int32) -> dict[int, FeatureBatch]:
         overrides = {}
@@ -140,6 +208,14 @@ class BundleFeatures:
             return _lay_over(encoder, known, values)
         except FeatureMismatch as error:
             raise InvalidRequest(str(error), f"{path}.{error.feature}") from None
+
+
+def _tell_apart(schema: FeatureSchema, users: FeatureBatch) -> bool:
+    """Whether every user of the table has an id of its own, so that positions tell as much."""
+    for column, spec in enumerate(schema.ids):
+        if spec.name == USER_ID:
+            return len(np.unique(users.ids[:, column])) == len(users.ids)
+    return False
 
 
 def named_inputs(

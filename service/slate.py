@@ -1,10 +1,12 @@
 """From scores to an ordered slate, and the order that needs no model."""
 
+from collections.abc import Iterable
 from itertools import count
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from ranking_models.schema import Float32, Int32
 from service.messages import RankedItem
@@ -22,8 +24,40 @@ def best(item_ids: tuple[str, ...], scores: Float32, k: int) -> tuple[RankedItem
         k: How many; more than there are candidates gives all of them.
     """
     order = _order(scores, k)
-    ids = map(item_ids.__getitem__, order.tolist())
-    return tuple(map(RankedItem, ids, scores.take(order).tolist(), count(1)))
+    return ranked_items(item_ids, order.tolist(), scores.take(order).tolist())
+
+
+class BestOfEach(Struct, frozen=True):
+    """The best candidates of each of several requests, found together."""
+
+    places: list[list[int]]
+    """Request by request their places among its candidates, best first."""
+    scores: list[list[float]]
+
+
+def best_of_each(scores: Float32, k: int) -> BestOfEach:
+    """What `best` finds, for several requests at once.
+
+    Args:
+        scores: float32 ``[requests, candidates]``, finite.
+        k: How many of each.
+    """
+    candidates = scores.shape[1]
+    starts = np.arange(0, scores.size, candidates)[:, None]
+    if candidates > _FEW:
+        order = (-scores).argsort(axis=1)[:, : k + 1]
+        found = scores.take(order + starts)
+        if (found[:, 1:] != found[:, :-1]).all():
+            return BestOfEach(order[:, :k].tolist(), found[:, :k].tolist())
+    order = (-scores).argsort(axis=1, kind="stable")[:, :k]
+    return BestOfEach(order.tolist(), scores.take(order + starts).tolist())
+
+
+def ranked_items(
+    item_ids: tuple[str, ...], places: Iterable[int], scores: Iterable[float]
+) -> tuple[RankedItem, ...]:
+    """The slate of candidates that are in order: their places and their scores."""
+    return tuple(map(RankedItem, map(item_ids.__getitem__, places), scores, count(1)))
 
 
 def _order(scores: Float32, k: int) -> npt.NDArray[np.intp]:

@@ -26,7 +26,7 @@ from service.batching.records import ScoredRows, ScoredTooLate, record_of
 from service.batching.run import Run
 from service.clock import Clock
 from service.engines.chain import EngineChain
-from service.engines.rows import Rows
+from service.engines.rows import JobRows
 from service.errors import DeadlineExpired, EngineFailed, NotReady
 from service.messages import Priority
 from service.settings import BatchPolicy
@@ -81,9 +81,14 @@ class Batcher:
     def waiting_rows(self) -> int:
         return self._queue.waiting_rows
 
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits, and an instance has nothing to do."""
+        return bool(self._idle) and not self._queue.waiting_rows
+
     async def score(
         self,
-        rows: Rows,
+        rows: JobRows,
         *,
         deadline: float,
         priority: Priority = "normal",
@@ -118,7 +123,7 @@ class Batcher:
 
     def submit(
         self,
-        rows: Rows,
+        rows: JobRows,
         *,
         deadline: float,
         then: Then,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from ranking_models.schema import FeatureBatch
-from service.engines.rows import CandidateRows, Rows
+from service.engines.rows import CandidateRows, JobRows, NamedRows, are_named, looked_up
 
 Index = npt.NDArray[np.intp]
 
@@ -31,7 +31,7 @@ _WEIGHTS = np.random.default_rng(0).integers(1, 1 << 62, TELLING, dtype=np.int64
 class SharedRows(Struct, frozen=True):
     """The rows of several jobs, every different one once."""
 
-    rows: list[Rows]
+    rows: list[JobRows]
     """Each job's rows that no job before it has; jobs without any are left out."""
     places: list[slice | Index]
     """For each job where its rows stand among those; a slice if none is another job's."""
@@ -44,10 +44,11 @@ class SharedRows(Struct, frozen=True):
         return sum(self.borrowed)
 
 
-def shared_rows(jobs: Sequence[Rows]) -> SharedRows | None:
+def shared_rows(jobs: Sequence[JobRows]) -> SharedRows | None:
     """Find the rows of a batch that need no scoring of their own; None if each one does."""
-    if len(jobs) == 1:
+    if len(jobs) == 1 or (are_named(jobs) and _are_different(jobs)):
         return None
+    jobs = [looked_up(rows) for rows in jobs]
     if _are_candidates(jobs):
         first = _first_equal_candidate(jobs)
     elif _are_features(jobs):
@@ -57,15 +58,22 @@ def shared_rows(jobs: Sequence[Rows]) -> SharedRows | None:
     return None if first is None else _without_repeats(jobs, first)
 
 
-def _are_candidates(jobs: Sequence[Rows]) -> TypeGuard[Sequence[CandidateRows]]:
+def _are_different(jobs: Sequence[NamedRows]) -> bool:
+    """Whether no two requests have the same user in the same context."""
+    if len({rows.user_key for rows in jobs}) == len(jobs):
+        return True  # nearly always
+    return len({(rows.user_key, repr(rows.context)) for rows in jobs}) == len(jobs)
+
+
+def _are_candidates(jobs: Sequence[JobRows]) -> TypeGuard[Sequence[CandidateRows]]:
     return _CANDIDATES.issuperset(map(type, jobs))
 
 
-def _are_features(jobs: Sequence[Rows]) -> TypeGuard[Sequence[FeatureBatch]]:
+def _are_features(jobs: Sequence[JobRows]) -> TypeGuard[Sequence[FeatureBatch]]:
     return _FEATURES.issuperset(map(type, jobs))
 
 
-def _without_repeats(jobs: Sequence[Rows], first: Index) -> SharedRows | None:
+def _without_repeats(jobs: Sequence[JobRows], first: Index) -> SharedRows | None:
     """Leave out every row that is not the first of its kind, as ``first`` names it."""
     kept = first == np.arange(len(first))
     if kept.all():

@@ -12,7 +12,7 @@ from service.batching.engine_thread import EngineThread, proceed
 from service.clock import Clock
 from service.engines.chain import EngineChain
 from service.engines.check import Check
-from service.engines.rows import Rows
+from service.engines.rows import JobRows
 from service.engines.run import Run
 from service.engines.scored import EveryEngineFailed, ScoredBatch
 from service.errors import EngineFailed
@@ -49,7 +49,7 @@ class Instance:
 
     def score(
         self,
-        jobs: Sequence[Rows],
+        jobs: Sequence[JobRows],
         then: Callable[[Outcome], None],
         context: Context,
         *,

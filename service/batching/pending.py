@@ -9,7 +9,7 @@ from service.batching.batch import Batch
 from service.batching.jobs import Part, ScoreJob
 from service.batching.records import ScoredRows
 from service.engines import EngineInfo
-from service.engines.rows import Rows
+from service.engines.rows import JobRows
 from service.engines.scored import Scored
 from service.telemetry import RequestTrace
 
@@ -30,7 +30,7 @@ class Pending(Struct, eq=False):
     """A job that has not ended: its rows, and the parts of it that are scored."""
 
     job: ScoreJob
-    rows: Rows
+    rows: JobRows
     request: RequestTrace | None
     then: Then
     give_up: Callable[[ScoreJob], None]
@@ -46,7 +46,7 @@ class Pending(Struct, eq=False):
         """Take the rows out again, if they are still there; nobody else notices."""
         self.give_up(self.job)
 
-    def rows_of(self, part: Part) -> Rows:
+    def rows_of(self, part: Part) -> JobRows:
         if part.is_whole:
             return self.rows
         return self.rows.take(slice(part.start, part.stop))
@@ -73,6 +73,9 @@ class Pending(Struct, eq=False):
         fallback: bool,
         last: Executed,
         started_at: float,
+        *,
+        of_batch: Float32 | None = None,
+        first_row: int = 0,
     ) -> None:
         """Keep the scores of all rows: the last came with one batch, the first went to an engine
         at some time."""
@@ -86,4 +89,6 @@ class Pending(Struct, eq=False):
             job=job,
             last_batch=last.batch,
             duplicate_rows=last.duplicate_rows,
+            of_batch=of_batch,
+            first_row=first_row,
         )

@@ -30,6 +30,10 @@ class ScoredRows(Struct, frozen=True, kw_only=True):
     """The batch with its last rows."""
     duplicate_rows: int
     """Rows of that batch that were not scored, as equal ones were."""
+    of_batch: Float32 | None = None
+    """The scores of all its jobs, one after the other, where one engine scored each for itself."""
+    first_row: int = 0
+    """Where those of this job begin there."""
 
     @property
     def batch(self) -> BatchReport:

@@ -10,7 +10,7 @@ from service.batching.duplicates import Index, shared_rows
 from service.batching.instance import Instance, Outcome
 from service.batching.jobs import Part, ScoreJob
 from service.batching.pending import Executed, Pending
-from service.engines.rows import Rows
+from service.engines.rows import JobRows
 from service.engines.scored import ScoredBatch
 from service.errors import DeadlineExpired, EngineFailed
 from service.telemetry import EngineCall, FallbackReason
@@ -42,7 +42,7 @@ class Run(Struct, kw_only=True, eq=False):
         """Rows that needed no scoring."""
         return sum(self.borrowed.values()) if self.borrowed else 0
 
-    def share(self) -> list[Rows]:
+    def share(self) -> list[JobRows]:
         """What to score for the callers of all parts: every row, equal ones once."""
         rows = [
             caller.rows if part.stop - part.start == part.job.rows else caller.rows_of(part)
@@ -58,7 +58,7 @@ class Run(Struct, kw_only=True, eq=False):
         return shared.rows
 
     def score(
-        self, rows: Sequence[Rows], then: Callable[[Outcome], None], context: Context
+        self, rows: Sequence[JobRows], then: Callable[[Outcome], None], context: Context
     ) -> None:
         """Let the instance score them, and go on in the given context."""
         deadlines = [part.job.deadline for part in self.parts]
@@ -108,12 +108,20 @@ class Run(Struct, kw_only=True, eq=False):
         for part, caller in zip(self.parts, self.callers, strict=True):
             stop = start + part.stop - part.start
             if stop - start == part.job.rows:
-                caller.complete(scores[start:stop], engine, fallback, executed, started_at)
+                caller.complete(
+                    scores[start:stop],
+                    engine,
+                    fallback,
+                    executed,
+                    started_at,
+                    of_batch=scores,
+                    first_row=start,
+                )
             else:
                 caller.add(part, scored.part(slice(start, stop)), executed)
             start = stop
 
-    def repeat(self, again: Sequence[Part], pending: Mapping[ScoreJob, Pending]) -> list[Rows]:
+    def repeat(self, again: Sequence[Part], pending: Mapping[ScoreJob, Pending]) -> list[JobRows]:
         """What to score for parts that failed together with rows of another job.
 
         That job may have failed for reasons of its own. Now each has all its rows

@@ -12,7 +12,7 @@ from service.clock import Clock
 from service.engines import Engine, EngineInfo
 from service.engines.link import EngineLink
 from service.engines.parts import Parts
-from service.engines.rows import Rows
+from service.engines.rows import JobRows
 from service.engines.run import Run
 from service.engines.scored import ScoredBatch
 from service.engines.state import EngineState
@@ -71,7 +71,7 @@ class EngineChain:
     def states(self) -> tuple[EngineState, ...]:
         return tuple(link.state for link in self.links)
 
-    def score(self, rows: Rows) -> ScoredBatch:
+    def score(self, rows: JobRows) -> ScoredBatch:
         """Score the rows of one job at once, on this thread.
 
         Raises:
@@ -81,7 +81,7 @@ class EngineChain:
         run.proceed()
         return run.result()
 
-    def start(self, jobs: Sequence[Rows], deadlines: Sequence[float] | None = None) -> Run:
+    def start(self, jobs: Sequence[JobRows], deadlines: Sequence[float] | None = None) -> Run:
         """A batch for this chain, to be scored by whoever lets it `proceed`.
 
         Args:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranking_models.schema import FeatureBatch
-from service.engines.rows import CandidateRows, Rows, as_features, concatenated
+from service.engines.rows import CandidateRows, JobRows, Rows, as_features, concatenated
 
 Indexes = npt.NDArray[np.intp]
 """Rows of the batch, ascending."""
@@ -21,7 +21,7 @@ class Parts:
         jobs: The rows of each job, in order.
     """
 
-    def __init__(self, jobs: Sequence[Rows]) -> None:
+    def __init__(self, jobs: Sequence[JobRows]) -> None:
         self._jobs = jobs
         self._whole: Rows | None = None
         self._features: FeatureBatch | None = None

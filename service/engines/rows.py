@@ -14,7 +14,15 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from ranking_models.bundle import Bundle
-from ranking_models.schema import Encoder, FeatureBatch, FeatureSchema, Float32, Int32, Source
+from ranking_models.schema import (
+    EncodedRow,
+    Encoder,
+    FeatureBatch,
+    FeatureSchema,
+    Float32,
+    Int32,
+    Source,
+)
 from service.engines import Engine
 
 _NUMBERS: Int32 = np.arange(1024, dtype=np.int32)
@@ -162,9 +170,49 @@ class CandidateRows(Struct, frozen=True, kw_only=True, eq=False):
         )
 
 
-_CANDIDATES = frozenset((CandidateRows,))
+class Lookup(Protocol):
+    """Where the names of a request's rows are known: the tables of one bundle."""
+
+    def found(self, parts: Sequence["NamedRows"]) -> CandidateRows:
+        """The rows of several requests, one after the other, looked up together."""
+        ...
+
+
+class NamedRows(Struct, frozen=True, eq=False):
+    """The candidates of one request as it names them, looked up together with its batch.
+
+    Looking up a hundred ids, and making arrays, costs the same few calls for one
+    request as for a batch of them. A request that brings feature values of its
+    user or items is not among these.
+    """
+
+    lookup: Lookup
+    item_ids: tuple[str, ...]
+    user_at: int
+    """The position of the user in the table, or -1."""
+    user: FeatureBatch | None
+    """The one row of a user whom the table lacks."""
+    user_key: object
+    """Requests of which this differs differ in the ids of their users."""
+    context: EncodedRow
+
+    @property
+    def rows(self) -> int:
+        return len(self.item_ids)
+
+    def found(self) -> CandidateRows:
+        return self.lookup.found((self,))
+
+    def take(self, rows: slice | Int32 | npt.NDArray[np.intp]) -> CandidateRows:
+        """Some of the rows."""
+        return self.found().take(rows)
+
+
+_CANDIDATES, _NAMED = frozenset((CandidateRows,)), frozenset((NamedRows,))
 Rows = FeatureBatch | CandidateRows
-"""What a batcher carries: rows with their inputs, or candidates that are still to be gathered."""
+"""What an engine is given: rows with their inputs, or candidates that are still to be gathered."""
+JobRows = Rows | NamedRows
+"""What a batcher carries."""
 
 
 @runtime_checkable
@@ -181,8 +229,16 @@ def as_features(rows: Rows) -> FeatureBatch:
     return rows.tables.gather(rows) if isinstance(rows, CandidateRows) else rows
 
 
-def concatenated(parts: Sequence[Rows]) -> Rows:
+def looked_up(rows: JobRows) -> Rows:
+    """Rows whose names, if they have any, are looked up."""
+    return rows.found() if isinstance(rows, NamedRows) else rows
+
+
+def concatenated(jobs: Sequence[JobRows]) -> Rows:
     """The rows of several jobs of one batcher, one after the other."""
+    if are_named(jobs) and len({id(job.lookup) for job in jobs}) == 1:
+        return jobs[0].lookup.found(jobs)
+    parts = [looked_up(job) for job in jobs]
     if len(parts) == 1:
         return parts[0]
     if _are_candidates(parts) and len({id(part.tables) for part in parts}) == 1:
@@ -194,10 +250,21 @@ def _are_candidates(parts: Sequence[Rows]) -> TypeGuard[Sequence[CandidateRows]]
     return _CANDIDATES.issuperset(map(type, parts))
 
 
+def are_named(jobs: Sequence[JobRows]) -> TypeGuard[Sequence[NamedRows]]:
+    """Whether all of them are still to be looked up."""
+    return _NAMED.issuperset(map(type, jobs))
+
+
+def rows_of_requests(rows: Sequence[int]) -> Int32:
+    """The request of each row, where each has so many, one after the other."""
+    numbers = _NUMBERS if len(rows) <= len(_NUMBERS) else np.arange(len(rows), dtype=np.int32)
+    return numbers[: len(rows)].repeat(rows)
+
+
 def _requests(parts: Sequence[CandidateRows], requests: list[int], rows: list[int]) -> Int32:
     """The request of each row of several parts, one after the other."""
-    if len(parts) == sum(requests) <= len(_NUMBERS):  # one each: what a batch is made of
-        return _NUMBERS[: len(parts)].repeat(rows)
+    if len(parts) == sum(requests):  # one each: what a batch is made of
+        return rows_of_requests(rows)
     of_row = np.concatenate([part.request_of_row for part in parts])
     of_row += np.repeat(_starts(requests), rows)
     return of_row

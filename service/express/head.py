@@ -1,4 +1,4 @@
-"""The head of a plain ranking request, read strictly. Pure.
+"""The head of a plain ranking request or item page, read strictly. Pure.
 
 What this does not fully understand is none: the server's own parser then reads
 the same bytes, and says what is wrong with them if anything is.
@@ -14,15 +14,29 @@ MAX_HEAD_BYTES = 65_536
 
 # Names and values as RFC 9110 §5 has them, nothing folded, CRLF everywhere. Possessive, so that
 # no input makes it look twice at a byte.
-_PLAIN = re.compile(
-    rb"POST /v1/rank HTTP/1\.1\r\n"
-    rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t\x20-\x7e\x80-\xff]*+\r\n)++)"
-    rb"\r\n"
+_FIELDS = rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t\x20-\x7e\x80-\xff]*+\r\n)++)\r\n"
+_PLAIN = re.compile(rb"POST /v1/rank HTTP/1\.1\r\n" + _FIELDS)
+_ALL_FIELDS = re.compile(_FIELDS)
+_PAGE_LINE = b"GET /v1/items/"
+# Nothing that stands for another character, so that the path is what it says.
+_PAGE = re.compile(
+    rb"GET /v1/items/([\-.0-9A-Z_a-z~]{1,256}+)/recommendations"
+    rb"(?:\?((?:[\-.0-9A-Z_a-z~]++=[\-.0-9A-Z_a-z~]++&?+)++))? HTTP/1\.1\r\n"
 )
-_UNUSUAL = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer"))
+# The last names decisions of another system, which the route reads.
+_UNUSUAL = frozenset(
+    (b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"x-experiment-variant")
+)
 _KEEPS_ALIVE = {b"": True, b"keep-alive": True, b"close": False}
 _LENGTH_DIGITS = 10
 _JSON = b"application/json"
+
+
+class Page(Struct, frozen=True):
+    """The item page that a request asks for."""
+
+    item_id: str
+    query: Mapping[str, str]
 
 
 class Head(Struct, frozen=True):
@@ -36,6 +50,10 @@ class Head(Struct, frozen=True):
     keep_alive: bool
     traced: bool = False
     """The caller tells of a trace that the request belongs to."""
+    plain: bool = True
+    """Nothing in it but the body's length is looked at again, access apart."""
+    page: Page | None = None
+    """None: a ranking request."""
 
 
 def read_head(data: bytes) -> Head | None:
@@ -44,6 +62,8 @@ def read_head(data: bytes) -> Head | None:
     if ends < 0:
         return None
     head = data[: ends + 4]
+    if head.startswith(_PAGE_LINE):
+        return _page(head)
     if ends > _WORTH_REMEMBERING or b"traceparent" in head:
         return _read(head)
     return _remembered(head)
@@ -53,30 +73,73 @@ def _read(data: bytes) -> Head | None:
     found = _PLAIN.fullmatch(data)
     if found is None:
         return None
-    lines = found[1].split(b"\r\n")
+    fields = _fields(found[1])
+    if fields is None:
+        return None
+    length = fields.get(b"content-length", b"")
+    keep_alive = _KEEPS_ALIVE.get(fields.get(b"connection", b"").lower())
+    if (
+        keep_alive is None
+        or not length.isdigit()
+        or len(length) > _LENGTH_DIGITS
+        or not _is_json(fields.get(b"content-type", b""))
+    ):
+        return None
+    traced = b"traceparent" in fields
+    plain = not traced and b"x-forwarded-proto" not in fields
+    return Head(fields, found.end(), int(length), keep_alive, traced, plain)
+
+
+def _page(data: bytes) -> Head | None:
+    """The head of an item page's request, if it is plain."""
+    found = _PAGE.match(data)
+    if found is None:
+        return None
+    rest = data[found.end() :]
+    known = _remembered_page if len(rest) <= _WORTH_REMEMBERING else _page_fields
+    query, fields = _query(found[2] or b""), known(rest)
+    if query is None or fields is None:
+        return None
+    keep_alive = _KEEPS_ALIVE.get(fields.get(b"connection", b"").lower())
+    # A body would be none of ours to read.
+    if keep_alive is None or b"content-length" in fields:
+        return None
+    page = Page(found[1].decode(), query)
+    traced = b"traceparent" in fields
+    return Head(fields, len(data), 0, keep_alive, traced, plain=False, page=page)
+
+
+def _page_fields(data: bytes) -> Mapping[bytes, bytes] | None:
+    found = _ALL_FIELDS.fullmatch(data)
+    return None if found is None else _fields(found[1])
+
+
+def _fields(data: bytes) -> Mapping[bytes, bytes] | None:
+    """By lower-case name; None if one is there twice, or changes what follows."""
+    lines = data.split(b"\r\n")
     lines.pop()
     fields = {}
     for line in lines:
         name, _, value = line.partition(b":")
         fields[name.lower()] = value.strip(b" \t")
-    length = fields.get(b"content-length", b"")
-    keep_alive = _KEEPS_ALIVE.get(fields.get(b"connection", b"").lower())
-    if (
-        len(fields) != len(lines)
-        or keep_alive is None
-        or not length.isdigit()
-        or len(length) > _LENGTH_DIGITS
-        or not _is_json(fields.get(b"content-type", b""))
-        or not _UNUSUAL.isdisjoint(fields)
-    ):
+    plain = len(fields) == len(lines) and _UNUSUAL.isdisjoint(fields)
+    return fields if plain else None
+
+
+@lru_cache(maxsize=256)
+def _query(text: bytes) -> Mapping[str, str] | None:
+    """By name; None if one is there twice."""
+    if text.endswith(b"&"):
         return None
-    traced = b"traceparent" in fields
-    return Head(fields, found.end(), int(length), keep_alive, traced)
+    pairs = [pair.partition("=") for pair in text.decode().split("&")] if text else []
+    query = {name: value for name, _, value in pairs}
+    return query if len(query) == len(pairs) else None
 
 
 # A client sends the same few heads again and again, but for the length of the body.
 _WORTH_REMEMBERING = 1024
 _remembered = lru_cache(maxsize=1024)(_read)
+_remembered_page = lru_cache(maxsize=256)(_page_fields)
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -1,6 +1,6 @@
-"""From the body of a plain ranking request to its reply, as the route does it.
+"""From a plain ranking request or item page to its reply, as the routes do it.
 
-The pieces are the route's own: the same decoder, ranker, access check and
+The pieces are the routes' own: the same decoder, ranker, access check and
 problems. `tests/e2e/test_express.py` holds the two to the same bytes.
 """
 
@@ -9,39 +9,26 @@ from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
-from msgspec import Struct
 
 from service.api.access import FORWARDING, Caller
 from service.api.bodies import decode
 from service.api.draining import shutting_down
 from service.api.given import RankingParts
-from service.api.problems import MEDIA_TYPE, problem_of, retry_after, told_of_defect
+from service.api.items import PAGE_ROUTE, page_request
+from service.api.pinning import redeemed
 from service.errors import RankingError
-from service.express.head import Head
+from service.express.head import Head, Page
+from service.express.plain import ROUTE, Busy, Connection, PlainLane
+from service.express.reply import Reply, refusal, slate
 from service.health import Health
 from service.messages import RankRequest
 from service.ranker import Ranked, Submitted
-from service.telemetry import Exchange, names, note_failure
+from service.telemetry import Exchange, names
 
 Address = tuple[str, int]
 
-ROUTE = "/v1/rank"
 _FORWARDING = frozenset(name.encode() for name in FORWARDING)
 _decoder = msgspec.json.Decoder(RankRequest)
-_encode = msgspec.json.Encoder().encode
-_SLATE = b"content-type: application/json\r\ncontent-length: %d\r\n"
-_PROBLEM = b"content-type: %b\r\ncontent-length: %%d\r\n" % MEDIA_TYPE.encode()
-
-
-class Reply(Struct, frozen=True):
-    """What goes back."""
-
-    status: int
-    headers: bytes
-    """Each field ends with CRLF."""
-    body: bytes
-    ranked: Ranked | None = None
-    """What is left to do after the reply."""
 
 
 class Underway(Protocol):
@@ -60,14 +47,24 @@ class RankLane:
     """Ranks for connections. For one event loop.
 
     `start` answers what has nothing to wait for but an engine, as all requests
-    without a cache: a task for each, and the coroutines in it, cost as much as
-    to decode it. Everything else is for `answer`.
+    without a cache, or nothing at all, as the slates that this process has in
+    its own cache: a task for each, and the coroutines in it, cost as much as to
+    decode it. What has to ask the cache server gets a task for that alone.
     """
 
     def __init__(self, parts: RankingParts, health: Health) -> None:
         self._ranker, self._access, self._telemetry = parts.ranker, parts.access, parts.telemetry
+        self._names = parts.feature_names
         self._body_limit = parts.body_limit
+        self._force_tokens, self._wall = parts.force_tokens, parts.clock.wall
         self._health = health
+        self._plain = PlainLane(parts, health, self.exchange)
+
+    def plain(
+        self, body: bytes, head: Head, connection: Connection, busy: Busy | None = None
+    ) -> bool:
+        """Answer a request that is plain to the last; see `PlainLane.start`."""
+        return self._plain.start(body, head, connection, busy)
 
     def takes(self, head: Head, peer: Address | None) -> bool:
         """Whether a request may go on here; the route refuses the others, in its own words."""
@@ -80,13 +77,16 @@ class RankLane:
                 return False
         return True
 
-    def exchange(self, head: Head, scheme: str, server: tuple[str, int | None] | None) -> Exchange:
+    def exchange(
+        self, head: Head, scheme: str, server: tuple[str, int | None] | None = None
+    ) -> Exchange:
         """The exchange that a request begins."""
+        page = head.page
         return self._telemetry.exchange(
             {
-                "path": ROUTE,
-                "path_template": ROUTE,
-                "method": "POST",
+                "path": ROUTE if page is None else f"/v1/items/{page.item_id}/recommendations",
+                "path_template": ROUTE if page is None else PAGE_ROUTE,
+                "method": "POST" if page is None else "GET",
                 "scheme": scheme,
                 "headers": head.fields.items(),
                 "http_version": "1.1",
@@ -116,20 +116,21 @@ class RankLane:
         Returns:
             The reply, or the request under way; None if it is for `answer`.
         """
-        if not self._ranker.can_submit:
-            return None
+        if head.page is not None:
+            return self._page_at_once(head.page, exchange)
         asked: RankRequest | None = None
         exchange.resume()
         try:
             asked = self._decoded(body)
-            self._allow(asked, head, peer)
+            asked = self._allowed(asked, head, peer)
             started = _Started(asked, exchange, then, self._health)
-            started.submitted = self._ranker.submit(
-                asked, arrived=exchange.started_at, then=started.ended
-            )
+            submitted = self._ranker.submit(asked, arrived=exchange.started_at, then=started.ended)
+            if isinstance(submitted, Ranked):
+                return slate(submitted)
+            started.submitted = submitted
             return started
         except Exception as error:
-            return _refusal(error, asked)
+            return refusal(error, asked)
         finally:
             exchange.pause()
 
@@ -153,32 +154,51 @@ class RankLane:
         """
         asked: RankRequest | None = None
         try:
+            if head.page is not None:
+                page = self._page(head.page)
+                return slate(await self._ranker.item_page(page, arrived=arrived))
             given = body if isinstance(body, bytes) else await body
             asked = self._decoded(given)
-            self._allow(asked, head, peer)
-            return _slate(await self._ranker.rank(asked, arrived=arrived))
+            asked = self._allowed(asked, head, peer)
+            return slate(await self._ranker.rank(asked, arrived=arrived))
         except asyncio.CancelledError:
             if not self._health.is_draining:
                 raise
-            return _refusal(shutting_down(), asked)
+            return refusal(shutting_down(), asked)
         except Exception as error:
-            return _refusal(error, asked)
+            return refusal(error, asked)
+
+    def _page_at_once(self, page: Page, exchange: Exchange) -> Reply | None:
+        """The page, if this process itself knows its slate."""
+        exchange.resume()
+        try:
+            ranked = self._ranker.item_page_at_once(self._page(page), arrived=exchange.started_at)
+            return None if ranked is None else slate(ranked)
+        except Exception as error:
+            return refusal(error, None)
+        finally:
+            exchange.pause()
+
+    def _page(self, page: Page) -> RankRequest:
+        asked = page_request(page.item_id, page.query, self._names)
+        return redeemed(asked, self._force_tokens, self._wall())
 
     def _decoded(self, body: bytes) -> RankRequest:
         with self._telemetry.step(names.SPAN_DECODE):
             return decode(_decoder, body)
 
-    def _allow(self, asked: RankRequest, head: Head, peer: Address | None) -> None:
+    def _allowed(self, asked: RankRequest, head: Head, peer: Address | None) -> RankRequest:
         if asked.force:
             self._access.check(_caller(head, peer), "admin")
+        return redeemed(asked, self._force_tokens, self._wall())
 
-    async def record(self, ranked: Ranked) -> None:
-        """After the reply."""
-        await self._ranker.record(ranked)
+    async def record(self, ranked: Ranked, *, delivered: bool = True) -> None:
+        """After the reply, or after nobody was there to be sent it."""
+        await self._ranker.record(ranked, delivered=delivered)
 
 
 class _Started:
-    """A request whose rows wait for an engine."""
+    """A request that is answered later."""
 
     __slots__ = ("_asked", "_exchange", "_health", "_then", "submitted")
 
@@ -196,9 +216,9 @@ class _Started:
         self.submitted = None  # which knows us: a ring would be left to the garbage collector
         self._exchange.resume()
         try:
-            reply = _refusal(end, self._asked) if isinstance(end, Exception) else _slate(end)
+            reply = refusal(end, self._asked) if isinstance(end, Exception) else slate(end)
         except Exception as error:
-            reply = _refusal(error, self._asked)
+            reply = refusal(error, self._asked)
         finally:
             self._exchange.pause()
         self._then(reply)
@@ -207,7 +227,7 @@ class _Started:
         submitted, self.submitted = self.submitted, None
         if submitted is not None:
             submitted.cancel()
-        return _refusal(shutting_down(), self._asked) if self._health.is_draining else None
+        return refusal(shutting_down(), self._asked) if self._health.is_draining else None
 
 
 def _caller(head: Head, peer: Address | None) -> Caller:
@@ -216,20 +236,3 @@ def _caller(head: Head, peer: Address | None) -> Caller:
         host=None if peer is None else peer[0],
         forwarded=not _FORWARDING.isdisjoint(head.fields),
     )
-
-
-def _slate(ranked: Ranked) -> Reply:
-    slate = _encode(ranked.reply)
-    return Reply(200, _SLATE % len(slate), slate, None if ranked.is_done else ranked)
-
-
-def _refusal(error: Exception, asked: RankRequest | None) -> Reply:
-    if not isinstance(error, RankingError):
-        error = told_of_defect(error)
-    note_failure(error)
-    problem = problem_of(error, None if asked is None else asked.request_id)
-    body = _encode(problem)
-    headers = _PROBLEM % len(body)
-    if problem.retry_after_s is not None:
-        headers = b"retry-after: %b\r\n%b" % (retry_after(problem.retry_after_s).encode(), headers)
-    return Reply(problem.status, headers, body)

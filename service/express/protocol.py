@@ -6,7 +6,8 @@ order of the requests; one request of a connection is under way at a time.
 """
 
 import asyncio
-from functools import lru_cache, partial
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, ClassVar, cast
 
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -14,7 +15,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.errors import ClientGone
 from service.express.head import Head, read_head
-from service.express.lane import RankLane, Reply, Underway
+from service.express.lane import RankLane, Underway
+from service.express.plain import PlainCall
+from service.express.reply import Reply
 from service.express.shared import SharedLane
 from service.telemetry import Exchange
 
@@ -31,7 +34,7 @@ class ExpressProtocol(HttpToolsProtocol):
 
     lane: ClassVar[RankLane | SharedLane]
 
-    _call: "_Call | None" = None
+    _call: "_Call | PlainCall | None" = None
     """The request under way on the express lane."""
     _rest: bytes = b""
     """What came after it."""
@@ -39,6 +42,9 @@ class ExpressProtocol(HttpToolsProtocol):
     """uvicorn's parser is inside a request."""
     _quiet_since: float = 0.0
     """When the last express reply left, on the loop's clock."""
+    _given: Iterable[tuple[bytes, bytes]] = ()
+    """What the server gives with every reply, and as it is sent."""
+    _given_lines: bytes = b""
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -85,14 +91,17 @@ class ExpressProtocol(HttpToolsProtocol):
         if head is None or not self.lane.takes(head, self.client):
             super().data_received(data)
             return
-        exchange = self.lane.exchange(head, self._scheme(head), self.server)
-        call = self._call = _Call(self, head, exchange)
         ends = head.body_at + head.body_bytes
         body, self._rest = data[head.body_at : ends], data[ends:]
         missing = head.body_bytes - len(body)
+        is_free = not (missing or pipelined or self.flow.write_paused)
+        if is_free and head.plain and self.lane.plain(body, head, self):
+            return
+        exchange = self.lane.exchange(head, self._scheme(head), self.server)
+        call = self._call = _Call(self, head, exchange)
         if missing:
             self._in_task(call, call.wait_for_more(body, missing, self.loop))
-        elif pipelined or self.flow.write_paused:
+        elif not is_free:
             # Those behind it are begun where it ends: without a task that would be a recursion.
             self._in_task(call, body)
         else:
@@ -115,7 +124,7 @@ class ExpressProtocol(HttpToolsProtocol):
         self.tasks.add(call.task)
         call.task.add_done_callback(self.tasks.discard)
 
-    def _more(self, call: "_Call", data: bytes) -> None:
+    def _more(self, call: "_Call | PlainCall", data: bytes) -> None:
         """More of the body under way, or what waits until it is answered."""
         self._rest += call.take(data)
         if self._rest:
@@ -124,19 +133,22 @@ class ExpressProtocol(HttpToolsProtocol):
     async def _serve(self, call: "_Call", body: "bytes | asyncio.Future[bytes]") -> None:
         with call.exchange as exchange:
             reply = await self.lane.answer(body, call.head, self.client, exchange.started_at)
-            if self.flow.write_paused:
-                await self.flow.drain()
-            self._tell(call, reply)
-            if reply.ranked is not None:
-                await self.lane.record(reply.ranked)
+            delivered = False
+            try:
+                if self.flow.write_paused:
+                    await self.flow.drain()
+                delivered = self._tell(call, reply)
+            finally:
+                if reply.ranked is not None:
+                    await self.lane.record(reply.ranked, delivered=delivered)
 
     def _reply(self, call: "_Call", reply: Reply) -> None:
         """Nothing has been written since the call began, so what is written now needs no wait."""
         call.underway = None
         self.tasks.discard(cast(asyncio.Task[Any], call))
-        self._tell(call, reply)
+        delivered = self._tell(call, reply)
         if reply.ranked is not None:
-            task = self.loop.create_task(self.lane.record(reply.ranked))
+            task = self.loop.create_task(self.lane.record(reply.ranked, delivered=delivered))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
@@ -152,23 +164,45 @@ class ExpressProtocol(HttpToolsProtocol):
         self.tasks.discard(cast(asyncio.Task[Any], call))
         call.exchange.end()
 
-    def _tell(self, call: "_Call", reply: Reply) -> None:
-        self._write(call, reply)
+    def begin(self, call: PlainCall) -> None:
+        """The plain lane answers a request."""
+        self._call = call
+        self.tasks.add(cast(asyncio.Task[Any], call))  # as in `_start`
+
+    def finish(self, call: PlainCall, status: int, headers: bytes, body: bytes) -> None:
+        """The plain lane's reply; nothing has been written since the call began."""
+        self.tasks.discard(cast(asyncio.Task[Any], call))
+        self._write(call, status, headers, body)
+        if self._call is call:
+            self._next()
+
+    def forget(self, call: PlainCall) -> None:
+        """The plain lane has nobody to tell."""
+        self.tasks.discard(cast(asyncio.Task[Any], call))
+
+    def _tell(self, call: "_Call", reply: Reply) -> bool:
+        """Whether somebody is there to be told."""
+        written = self._write(call, reply.status, reply.headers, reply.body)
         call.exchange.status = reply.status
         call.exchange.end()
         if self._call is call:
             self._next()
+        return written
 
-    def _write(self, call: "_Call", reply: Reply) -> None:
-        if self.transport.is_closing():
-            return
+    def _write(self, call: "_Call | PlainCall", status: int, headers: bytes, body: bytes) -> bool:
+        transport = self.transport
+        if transport.is_closing():
+            return False
+        given = self.server_state.default_headers
+        if given is not self._given:  # once a second, with the new date
+            self._given, self._given_lines = given, _lines(given)
         end = b"\r\n" if call.keep_alive else b"connection: close\r\n\r\n"
-        given = _lines(tuple(self.server_state.default_headers))
-        self.transport.write(
-            b"%b%b%b%b%b" % (STATUS_LINE[reply.status], given, reply.headers, end, reply.body)
+        transport.write(
+            b"%b%b%b%b%b" % (STATUS_LINE[status], self._given_lines, headers, end, body)
         )
         if not call.keep_alive:
-            self.transport.close()
+            transport.close()
+        return True
 
     def _next(self) -> None:
         """The reply has left: the next request, or the keep-alive timeout."""
@@ -203,8 +237,7 @@ class ExpressProtocol(HttpToolsProtocol):
         return self.scheme or "http"
 
 
-@lru_cache(maxsize=2)  # another once a second, with the new date
-def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Final
 
 from service.express.head import Head
-from service.express.lane import Address, RankLane, Reply, Underway
+from service.express.lane import Address, RankLane, Underway
+from service.express.plain import Connection
+from service.express.reply import Reply
 from service.processes.handover import Handed, Handover, Returned
 from service.ranker import Ranked
 from service.telemetry import Exchange, Telemetry, on_behalf_of
@@ -43,6 +45,11 @@ class SharedLane:
     def exchange(self, head: Head, scheme: str, server: tuple[str, int | None] | None) -> Exchange:
         return self._lane.exchange(head, scheme, server)
 
+    def plain(self, body: bytes, head: Head, connection: Connection) -> bool:
+        if self._handover.has_taker(self._waiting_rows()):
+            return False
+        return self._lane.plain(body, head, connection, self._handover)
+
     def start(
         self,
         body: bytes,
@@ -51,6 +58,8 @@ class SharedLane:
         exchange: Exchange,
         then: Callable[[Reply], None],
     ) -> Reply | Underway | None:
+        if head.page is not None:
+            return self._lane.start(body, head, peer, exchange, then)
         # An empty queue is asked first: it is the usual case, and keeps everything here.
         if self._handover.has_taker(self._waiting_rows()):
             return None
@@ -67,7 +76,7 @@ class SharedLane:
         peer: Address | None,
         arrived: float,
     ) -> Reply:
-        if isinstance(body, bytes) and self._may_leave(body):
+        if head.page is None and isinstance(body, bytes) and self._may_leave(body):
             returned = await self._handover.elsewhere(
                 self._waiting_rows(), body, arrived, head.fields.get(b"traceparent", b"")
             )
@@ -76,8 +85,8 @@ class SharedLane:
         with self._handover.ranking():
             return await self._lane.answer(body, head, peer, arrived)
 
-    async def record(self, ranked: Ranked) -> None:
-        await self._lane.record(ranked)
+    async def record(self, ranked: Ranked, *, delivered: bool = True) -> None:
+        await self._lane.record(ranked, delivered=delivered)
 
     def _may_leave(self, body: bytes) -> bool:
         # Who forces a variant must be allowed to, which is known here alone; behind a

@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from service.errors import DeadlineUnreachable, QueueFull
-from service.messages import CacheResult, Degraded
+from service.messages import CacheLevel, CacheResult, Degraded
 from service.telemetry import names
 from service.telemetry.tallies import counter, gauge, histogram
 
@@ -35,6 +35,12 @@ SECONDS_BUCKETS = (
 )
 # fmt: on
 """Fine between 1 and 50 ms, where a ranking lives; the advised HTTP buckets begin at 5 ms."""
+AGE_BUCKETS = (0.1, 1.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0, 86_400.0)
+OVERLAP_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+# Values below 0 have no sum in Prometheus, and with a bound below 0 none is shown.
+TAU_BUCKETS = (-0.5, 0.0, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
+DRIFT_BUCKETS = (1e-6, 1e-5, 1e-4, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""From rounding, over fp16 (1e-5) and int8 (1e-3), to another model."""
 ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 400, 512, 1024, 2048, 4096)
 
 
@@ -95,6 +101,7 @@ class Instruments:
         self._batches()
         self._stores()
         self._feedback()
+        self._shadow()
 
     def mirror(self, name: str, meaning: str, label: str, counts: Counts) -> None:
         self.registry.register(Mirror(name, meaning, label, counts))
@@ -163,6 +170,39 @@ class Instruments:
             "Candidates asked of the cache, by whether it knew their score",
             "result",
         ).expect("hit", "miss")
+        self.cache_found = counter(
+            self.registry, names.M_CACHE_FOUND, "Slates the cache had, by where", "level"
+        )
+        for level in get_args(CacheLevel):
+            self.cache_found[(level,)]
+        self.cache_age_seconds = Histogram(
+            names.M_CACHE_AGE_SECONDS,
+            "How long ago the slates were computed that the cache had",
+            buckets=AGE_BUCKETS,
+            registry=self.registry,
+        )
+        self.cache_process_bytes, self.cache_process_entries = (
+            Gauge(name, f"{what} that this process keeps of the cache", registry=self.registry)
+            for name, what in (
+                (names.M_CACHE_PROCESS_BYTES, "About the bytes"),
+                (names.M_CACHE_PROCESS_ENTRIES, "Slates"),
+            )
+        )
+        self.row_lookup_seconds = self._gauge(
+            names.M_CACHE_ROW_LOOKUP_SECONDS,
+            "CPU time of fetching a score row from Redis, as learnt; 0: not yet",
+            "deployment",
+        )
+        self.row_scoring_seconds = self._gauge(
+            names.M_CACHE_ROW_SCORING_SECONDS,
+            "Time of scoring a row instead, as learnt; 0: not yet",
+            "deployment",
+        )
+        self.rows_fetched = self._gauge(
+            names.M_CACHE_ROWS_FETCHED,
+            "1 if requests fetch score rows from Redis; over several workers, their number",
+            "deployment",
+        )
         self.cache_seconds = Histogram(
             names.M_CACHE_SECONDS,
             "Time a ranking spent on asking the cache",
@@ -182,15 +222,19 @@ class Instruments:
         )
 
     def _batches(self) -> None:
-        self.rows_scored = self._counter(
-            names.M_ROWS_SCORED, "Rows scored: one candidate of one request", "model", "engine"
+        self.rows_scored = counter(
+            self.registry,
+            names.M_ROWS_SCORED,
+            "Rows scored: one candidate of one request",
+            "model",
+            "engine",
         )
-        self.batches = self._counter(names.M_BATCHES, "Batches scored", "model", "engine")
-        self.batch_rows = Histogram(
-            names.M_BATCH_ROWS, "Rows in a batch", buckets=ROWS_BUCKETS, registry=self.registry
-        )
-        self.batch_reason = self._counter(
-            names.M_BATCH_REASON, "Batches by why they left the queue", "reason"
+        self.batches = counter(self.registry, names.M_BATCHES, "Batches scored", "model", "engine")
+        self.batch_rows = histogram(
+            self.registry, names.M_BATCH_ROWS, "Rows in a batch", bounds=ROWS_BUCKETS
+        )[()]
+        self.batch_reason = counter(
+            self.registry, names.M_BATCH_REASON, "Batches by why they left the queue", "reason"
         )
         self.queue_seconds = histogram(
             self.registry,
@@ -201,8 +245,12 @@ class Instruments:
         self.queue_depth_rows = self._gauge(
             names.M_QUEUE_DEPTH_ROWS, "Rows waiting for a batch", "model", "precision"
         )
-        self.engine_seconds = self._seconds(
-            names.M_ENGINE_SECONDS, "Duration of engine calls that gave scores", "engine"
+        self.engine_seconds = histogram(
+            self.registry,
+            names.M_ENGINE_SECONDS,
+            "Duration of engine calls that gave scores",
+            "engine",
+            bounds=SECONDS_BUCKETS,
         )
         self.engine_failures = self._counter(
             names.M_ENGINE_FAILURES, "Engine calls that failed", "model", "engine"
@@ -263,3 +311,26 @@ class Instruments:
         self.telemetry_dropped = self._counter(
             names.M_TELEMETRY_DROPPED, "Spans that never reached the collector", "reason"
         ).expect(*get_args(names.DropReason))
+
+    def _shadow(self) -> None:
+        self.shadow_overlap = histogram(
+            self.registry,
+            names.M_SHADOW_OVERLAP,
+            "Share of a served slate that a variant would have served as well",
+            "variant",
+            bounds=OVERLAP_BUCKETS,
+        )
+        self.shadow_tau = histogram(
+            self.registry,
+            names.M_SHADOW_TAU,
+            "Kendall tau-b of a variant's order of the candidates with the order that was served",
+            "variant",
+            bounds=TAU_BUCKETS,
+        )
+        self.shadow_drift = histogram(
+            self.registry,
+            names.M_SHADOW_DRIFT,
+            "Largest difference of a variant's score from the score that was served, per request",
+            "variant",
+            bounds=DRIFT_BUCKETS,
+        )

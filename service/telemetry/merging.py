@@ -28,6 +28,12 @@ GAUGE_RULES: Final[Mapping[str, Rule]] = {
     names.M_HTTP_ACTIVE: "sum",
     names.M_INFLIGHT: "sum",
     names.M_QUEUE_DEPTH_ROWS: "sum",
+    names.M_CACHE_PROCESS_BYTES: "sum",
+    names.M_CACHE_PROCESS_ENTRIES: "sum",
+    # What the dearest of the workers has measured; each decides for itself.
+    names.M_CACHE_ROW_LOOKUP_SECONDS: "max",
+    names.M_CACHE_ROW_SCORING_SECONDS: "max",
+    names.M_CACHE_ROWS_FETCHED: "sum",
     names.M_EVENTS_SPOOLED: "sum",
     names.M_MODEL_INFO: "max",
     # 1 is well and 0 is not: one that is not well must show.

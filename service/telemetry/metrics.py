@@ -12,6 +12,7 @@ from service.messages import EngineStatus, EventResult, ExperimentRef, FeedbackE
 from service.telemetry import names
 from service.telemetry.instruments import Counts, Instruments
 from service.telemetry.merging import FamilySnapshot, family_snapshot
+from service.telemetry.plain import PlainCounts
 from service.telemetry.records import BatchRecord
 
 Exemplar = dict[str, str] | None
@@ -51,6 +52,10 @@ class Metrics:
         self._to.http_active[method, scheme].dec()
         self._to.http_seconds[method, scheme, route, status].observe(seconds, exemplar)
 
+    def plain(self, scheme: str, route: str, surface: str) -> PlainCounts:
+        """What counts plain rankings; ``surface`` is a label."""
+        return PlainCounts(self._to, scheme, route, surface)
+
     # --- rankings -----------------------------------------------------------------
 
     def surface(self, name: str | None) -> str:
@@ -84,6 +89,9 @@ class Metrics:
     def _answered(self, reply: RankReply) -> None:
         to, cache = self._to, reply.cache
         to.cache[cache.result,].inc()
+        if cache.level is not None:
+            to.cache_found[cache.level,].inc()
+            to.cache_age_seconds.observe((cache.age_ms or 0) / 1000)
         if cache.result != "bypass":
             to.cache_candidates["hit",].inc(cache.hits)
             to.cache_candidates["miss",].inc(cache.misses)
@@ -107,8 +115,8 @@ class Metrics:
         to.batch_reason[batch.reason,].inc()
         if batch.fallback is not None:
             to.fallbacks[model, batch.fallback].inc()
-        for member in batch.members:
-            to.queue_seconds.observe(batch.taken_at - member.arrived_at)
+        taken_at = batch.taken_at
+        to.queue_seconds.observe_all([taken_at - member.arrived_at for member in batch.members])
         for call in batch.calls:
             if call.error_type is not None:
                 to.engine_failures[model, call.engine].inc()
@@ -126,6 +134,8 @@ class Metrics:
         """Show no model, queue or engine: others are there now."""
         to = self._to
         for gauges in (to.model_info, to.queue_depth_rows, to.engine_state, to.engine_status):
+            gauges.clear()
+        for gauges in (to.row_lookup_seconds, to.row_scoring_seconds, to.rows_fetched):
             gauges.clear()
 
     def watch_queue(self, model: str, precision: str, waiting_rows: Callable[[], float]) -> None:
@@ -165,6 +175,40 @@ class Metrics:
         self._to.mirror(
             names.M_CACHE_FAILURES, "Times the cache could not do its part", "reason", counts
         )
+
+    def watch_cache_renewals(self, counts: Counts) -> None:
+        """Show what became of slates that were to be computed anew; asked with the page."""
+        self._to.mirror(
+            names.M_CACHE_RENEWALS, "Slates to be computed anew behind a reply", "result", counts
+        )
+
+    def watch_score_rows(self, counts: Counts) -> None:
+        """Show what became of score rows; asked with the page."""
+        self._to.mirror(
+            names.M_CACHE_ROWS,
+            "Score rows by what became of them, and lookups of them that Redis was spared",
+            "result",
+            counts,
+        )
+
+    def watch_row_worth(
+        self,
+        deployment: str,
+        lookup_s: Callable[[], float],
+        scoring_s: Callable[[], float],
+        fetched: Callable[[], float],
+    ) -> None:
+        """Show whether fetching score rows pays for a deployment; asked with the page."""
+        self._to.row_lookup_seconds[deployment,].set_function(lookup_s)
+        self._to.row_scoring_seconds[deployment,].set_function(scoring_s)
+        self._to.rows_fetched[deployment,].set_function(fetched)
+
+    def watch_cache_in_process(
+        self, taken_bytes: Callable[[], float], entries: Callable[[], float]
+    ) -> None:
+        """Show what this process itself keeps of the cache; asked with the page."""
+        self._to.cache_process_bytes.set_function(taken_bytes)
+        self._to.cache_process_entries.set_function(entries)
 
     # --- feedback ---------------------------------------------------------------------
 
@@ -221,6 +265,34 @@ class Metrics:
             names.M_AGGREGATION,
             "Entries of the event stream that were applied, of them adopted or unreadable, "
             "and steps that failed",
+            "result",
+            counts,
+        )
+
+    # --- shadow -----------------------------------------------------------------------
+
+    def compared(
+        self, variant: str, *, overlap: float, kendall_tau: float | None, drift_max: float
+    ) -> None:
+        """A copy of a request was scored by a variant that did not serve it.
+
+        Args:
+            variant: As `variant_label` has it.
+            overlap: Share of the served slate that it would have served as well.
+            kendall_tau: Of the two orders; None where there is none.
+            drift_max: Largest difference of two scores.
+        """
+        to = self._to
+        to.shadow_overlap[variant,].observe(overlap)
+        if kendall_tau is not None:
+            to.shadow_tau[variant,].observe(kendall_tau)
+        to.shadow_drift[variant,].observe(drift_max)
+
+    def watch_shadow(self, counts: Counts) -> None:
+        """Show what became of the copies; asked with the page."""
+        self._to.mirror(
+            names.M_SHADOW,
+            "Copies of requests for variants that did not serve them, by what became of them",
             "result",
             counts,
         )

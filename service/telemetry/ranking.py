@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from experiments.events import unit_digest
 from service.clock import Clock
 from service.errors import DeadlinePassed, DeadlineUnreachable, QueueFull, RankingError
 from service.messages import ExperimentRef, RankReply
@@ -22,12 +23,27 @@ class Ranking:
     A context around the work; whatever way that ends, it is counted once.
     """
 
-    __slots__ = ("_arrived_at", "_clock", "_metrics", "_reply", "_surface", "_trace", "_variant")
+    __slots__ = (
+        "_arrived_at",
+        "_clock",
+        "_context_ids",
+        "_metrics",
+        "_reply",
+        "_surface",
+        "_trace",
+        "_variant",
+    )
 
     def __init__(
-        self, metrics: Metrics, clock: Clock, arrived_at: float, request_id: str | None
+        self,
+        metrics: Metrics,
+        clock: Clock,
+        arrived_at: float,
+        request_id: str | None,
+        context_ids: bool = False,
     ) -> None:
         self._metrics = metrics
+        self._context_ids = context_ids
         self._clock = clock
         self._arrived_at = arrived_at
         self._surface = names.NONE
@@ -46,6 +62,9 @@ class Ranking:
         surface: str | None,
         experiments: Sequence[ExperimentRef],
         serving: Sequence[ExperimentRef],
+        *,
+        config_digest: str = "",
+        unit: str | None = None,
     ) -> None:
         """Who decides about this request is known.
 
@@ -55,6 +74,8 @@ class Ranking:
             serving: Those that picked a variant, the one that decides the
                 deployment first. Without one the request is nobody's: to count
                 what is kept out in the control would blur the comparison.
+            config_digest: Of the definitions that decided.
+            unit: Whom the request is for; told as a digest, if at all.
         """
         self._surface = self._metrics.surface(surface)
         if serving:
@@ -65,10 +86,18 @@ class Ranking:
             self._trace.variant = self._variant
         if self._trace.recording:
             self._trace.span.set_attribute(names.SURFACE, self._surface)
+            common = self._flag_set(config_digest, unit)
             if serving:
-                self._trace.span.set_attributes(_flag(serving[0]))
+                self._trace.span.set_attributes(_flag(serving[0]) | common)
             for experiment in experiments:
-                self._trace.span.add_event(names.EVENT_FLAG, _flag(experiment))
+                self._trace.span.add_event(names.EVENT_FLAG, _flag(experiment) | common)
+
+    def _flag_set(self, config_digest: str, unit: str | None) -> dict[str, str]:
+        """What all decisions of the request have in common."""
+        common = {names.FLAG_SET: config_digest} if config_digest else {}
+        if self._context_ids and unit is not None:
+            common[names.FLAG_CONTEXT] = unit_digest(unit)
+        return common
 
     def fell_back(self, error: Exception) -> None:
         """Scoring failed, and the request is answered with a degraded slate instead."""
@@ -94,6 +123,13 @@ class Ranking:
                 names.DEGRADED: reply.degraded or names.NONE,
             }
         )
+        if reply.cache.level is not None:
+            self._trace.span.set_attributes(
+                {
+                    names.CACHE_LEVEL: reply.cache.level,
+                    names.CACHE_AGE_MS: reply.cache.age_ms or 0,
+                }
+            )
 
     def __exit__(
         self,
@@ -139,8 +175,7 @@ def _flag(experiment: ExperimentRef) -> dict[str, str]:
     """The convention's attributes of a decision.
 
     Each is an event; the one that serves is on the span as well, because few
-    tracing tools can split latency by what is in an event. The unit is left
-    out: it is a user id.
+    tracing tools can split latency by what is in an event.
     """
     return {
         names.FLAG_KEY: experiment.key,

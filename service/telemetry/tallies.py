@@ -59,6 +59,13 @@ class Spread:
         if exemplar is not None:
             self.exemplars[bucket] = Exemplar(exemplar, value, time.time())
 
+    def observe_all(self, values: Iterable[float]) -> None:
+        """Several at once, none of which has an exemplar."""
+        bounds, counts = self._bounds, self.counts
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+            self.total += value
+
 
 class Children(dict[tuple[str, ...], Child], Generic[Child]):
     """The children of a metric by label values; one that is asked for is there from then on."""

@@ -31,14 +31,27 @@ class Telemetry:
     reported when it has ended. Called from the event loop's thread.
     """
 
-    def __init__(self, metrics: Metrics, clock: Clock, export: "SpanExport | None") -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        clock: Clock,
+        export: "SpanExport | None",
+        *,
+        context_ids: bool = False,
+    ) -> None:
         """Use ``create_telemetry``; without ``export`` there are no spans."""
         tracers = None if export is None else Tracers(export.requests, export.batches)
         self.metrics = metrics
         self._clock = clock
         self._export = export
+        self._context_ids = context_ids
         self._tracing = Tracing(tracers)
         self._batches = BatchTracing(tracers, clock)
+
+    @property
+    def keeps_spans(self) -> bool:
+        """Whether any request may be recorded."""
+        return self._export is not None
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """Wrap the whole application, so that what the framework refuses counts as well."""
@@ -61,7 +74,7 @@ class Telemetry:
             arrived_at: When the request came, on the service's clock.
             request_id: The caller's, for log lines.
         """
-        return Ranking(self.metrics, self._clock, arrived_at, request_id)
+        return Ranking(self.metrics, self._clock, arrived_at, request_id, self._context_ids)
 
     def step(self, name: str) -> AbstractContextManager[Span]:
         """A span around a block of code; shared and without effect in unsampled requests.
@@ -111,6 +124,7 @@ class Telemetry:
 def create_telemetry(
     *,
     sample_ratio: float,
+    context_ids: bool = False,
     export: ExportSettings,
     surfaces: Iterable[str],
     version: str,
@@ -120,6 +134,7 @@ def create_telemetry(
 
     Args:
         sample_ratio: Share of the traces begun here that are recorded.
+        context_ids: Whether spans tell a digest of whom experiments decided for.
         export: Whether and how spans leave; from ``export_settings``.
         surfaces: The configured ones; any other is counted as ``other``.
         version: Of the service, for ``service.version``.
@@ -140,4 +155,5 @@ def create_telemetry(
         SpanExport(
             export, sample_ratio=sample_ratio, version=version, on_drop=metrics.spans_dropped
         ),
+        context_ids=context_ids,
     )

@@ -5,7 +5,7 @@ import pytest
 
 from ranking_models.bundle import Bundle
 from ranking_models.schema import Encoder
-from service.engines.rows import as_features
+from service.engines.rows import as_features, concatenated
 from service.errors import InvalidRequest
 from service.feature_names import FeatureNames
 from service.features import BundleFeatures
@@ -62,7 +62,7 @@ def test_an_unknown_user_ranks_like_an_anonymous_one(bundle, features):
     np.testing.assert_array_equal(unknown.user.dense, anonymous.user.dense)
 
 
-def test_a_feature_in_the_request_replaces_that_column_and_no_other(bundle, features):
+def test_a_feature_in_the_askedreplaces_that_column_and_no_other(bundle, features):
     numeric = spec(bundle, "item", "numeric")
     first, second = (str(i) for i in bundle.item_ids[:2])
     plain = batch(features, RankRequest(candidates=(first, second)))
@@ -79,7 +79,7 @@ def test_a_feature_in_the_request_replaces_that_column_and_no_other(bundle, feat
     np.testing.assert_array_equal(given.ids, plain.ids)
 
 
-def test_encoding_a_request_leaves_the_catalogue_as_it_was(bundle, features):
+def test_encoding_a_askedleaves_the_catalogue_as_it_was(bundle, features):
     before = bundle.items.dense.copy()
     numeric = spec(bundle, "item", "numeric")
 
@@ -104,7 +104,7 @@ def test_a_value_of_the_wrong_kind_is_refused_with_its_path(bundle, features):
 
 
 @pytest.mark.parametrize(
-    ("request_fields", "path"),
+    ("askedfields", "path"),
     [
         ({"context": {"moon": "full"}}, "$.context.moon"),
         ({"context": {"surface": 3}}, "$.context.surface"),
@@ -116,11 +116,11 @@ def test_a_value_of_the_wrong_kind_is_refused_with_its_path(bundle, features):
         ),
     ],
 )
-def test_names_that_no_model_knows_are_refused_with_their_path(bundle, request_fields, path):
+def test_names_that_no_model_knows_are_refused_with_their_path(bundle, askedfields, path):
     names = FeatureNames.of([bundle.schema])
 
     with pytest.raises(InvalidRequest) as refused:
-        names.check(RankRequest(**{"candidates": ("i1",), **request_fields}))
+        names.check(RankRequest(**{"candidates": ("i1",), **askedfields}))
 
     assert refused.value.path == path
 
@@ -132,3 +132,59 @@ def test_a_context_value_in_a_query_is_a_number_where_the_model_wants_one(bundle
         assert names.context_value(feature.name, "21") == expected
     with pytest.raises(InvalidRequest, match="unknown"):
         names.context_value("moon", "full")
+
+
+REQUESTS = (
+    RankRequest(candidates=("i1", "i2", "i3"), user=UserRef(id="u1")),
+    RankRequest(candidates=("nowhere", "i7"), user=UserRef(id="u2"), context={"device": "ios"}),
+    RankRequest(candidates=("i4",), context={"hour": 21}, anchor_item="i3"),
+    RankRequest(candidates=tuple(f"i{n}" for n in range(1, 12)), user=UserRef(id="nobody")),
+)
+
+
+@pytest.mark.parametrize("requests", [REQUESTS[:1], REQUESTS[:2], REQUESTS[1:3], REQUESTS])
+def test_requests_looked_up_together_get_the_rows_that_each_gets_alone(features, requests):
+    together = concatenated([features.named(request) for request in requests])
+
+    alone = concatenated([features.rows(features.encode(request)) for request in requests])
+    for name, values in as_features(alone).inputs().items():
+        np.testing.assert_array_equal(as_features(together).inputs()[name], values)
+    np.testing.assert_array_equal(together.items, alone.items)
+
+
+def test_some_rows_of_a_askedare_looked_up_alone(features):
+    named, plain = (rows_of(features, REQUESTS[3]) for rows_of in (named_rows, plain_rows))
+
+    for chosen in (slice(2, 5), np.array([7, 0])):
+        np.testing.assert_array_equal(
+            as_features(named.take(chosen)).ids, as_features(plain.take(chosen)).ids
+        )
+
+
+def named_rows(features, request):
+    return features.named(request)
+
+
+def plain_rows(features, request):
+    return features.rows(features.encode(request))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        RankRequest(candidates=("i1", Candidate(id="i2"))),
+        RankRequest(candidates=("i1", Candidate(id="i2", features={"price": 3.5}))),
+        RankRequest(candidates=("i1",), user=UserRef(id="u1", features={"age": 30})),
+    ],
+)
+def test_what_a_askedbrings_of_its_own_is_not_looked_up_by_name(features, asked):
+    assert features.named(asked) is None
+
+
+def test_a_context_value_of_the_wrong_kind_is_refused_before_any_look_up(bundle, features):
+    number = spec(bundle, "context", "numeric").name
+
+    with pytest.raises(InvalidRequest) as refused:
+        features.named(RankRequest(candidates=("i1",), context={number: "soon"}))
+
+    assert refused.value.path == f"$.context.{number}"

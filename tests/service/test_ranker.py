@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from experiments.definition import Experiment, Variant
-from experiments.events import unit_digest
+from experiments.events import Lapse, unit_digest
 from ranking_models.bundle import Bundle
 from service.errors import (
     DeadlinePassed,
@@ -235,14 +235,87 @@ async def test_an_exposure_is_recorded_after_the_reply_and_not_before(kitchen):
 @pytest.mark.parametrize(
     ("engine", "raised"), [(failing(), EnginesFailed), (FakeEngine(), InvalidRequest)]
 )
-async def test_a_ranking_that_fails_exposes_nobody(kitchen, engine, raised):
+async def test_a_ranking_that_fails_exposes_nobody_and_is_a_lapse_of_its_arm(
+    kitchen, engine, raised
+):
     served = kitchen(engine, experiments=[AA], allow_degraded=False)
     context = {"hour": "late"} if raised is InvalidRequest else {}
 
     with pytest.raises(raised):
         await served.serve(user=USER, context=context)
 
+    (lapse,) = served.exposures.recorded
+    assert isinstance(lapse, Lapse)
+    assert lapse.code == raised.code
+    assert [(arm.experiment, arm.unit) for arm in lapse.arms] == [("aa", unit_digest("u1"))]
+
+
+async def test_a_ranking_without_an_experiment_that_fails_is_nobodys_lapse(kitchen):
+    served = kitchen(failing(), allow_degraded=False)
+
+    with pytest.raises(EnginesFailed):
+        await served.serve(user=USER)
+
     assert served.exposures.recorded == []
+
+
+async def test_a_slate_that_nobody_was_there_to_be_sent_is_no_exposure(kitchen):
+    served = kitchen(FakeEngine(), experiments=[AA])
+    ranked = await served.rank(user=USER, context={"surface": "home"})
+
+    await served.ranker.record(ranked, delivered=False)
+
+    (lapse,) = served.exposures.recorded
+    assert isinstance(lapse, Lapse)
+    assert (lapse.code, lapse.arms, lapse.surface) == ("client_gone", ranked.exposure.arms, "home")
+    assert served.metric("podium_exposures_total", variant=f"aa:{lapse.arms[0].variant}") is None
+
+
+async def test_a_caller_who_hangs_up_while_an_engine_works_is_a_lapse(kitchen):
+    engine = FakeEngine()
+    served = kitchen(engine, experiments=[AA])
+    ranking = asyncio.create_task(served.rank(user=USER))
+    await asyncio.sleep(0)
+    ranking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ranking
+
+    (lapse,) = served.exposures.recorded
+    assert (type(lapse), lapse.code) == (Lapse, "cancelled")
+
+
+async def test_a_request_without_a_task_that_is_given_up_is_a_lapse_as_well(kitchen):
+    served = kitchen(FakeEngine(), experiments=[AA])
+    request = RankRequest(candidates=("i1",), user=USER)
+    told = []
+
+    submitted = served.ranker.submit(request, arrived=served.clock.now(), then=told.append)
+    submitted.cancel()
+
+    (lapse,) = served.exposures.recorded
+    assert (type(lapse), lapse.code, told) == (Lapse, "cancelled", [])
+
+
+async def test_an_item_page_without_candidates_is_a_lapse(kitchen):
+    served = kitchen(FakeEngine(), experiments=[AA])
+    page = RankRequest(candidates=("page",), anchor_item="nowhere", user=USER)
+
+    with pytest.raises(UnknownItem):
+        await served.ranker.item_page(page, arrived=served.clock.now())
+
+    (lapse,) = served.exposures.recorded
+    assert (type(lapse), lapse.code) == (Lapse, "unknown_item")
+
+
+async def test_an_exposure_says_what_the_slate_took_of_the_engines(kitchen):
+    served = kitchen(FakeEngine(), experiments=[AA])
+
+    await served.serve("i1", "i2", user=USER, context={"surface": "home"})
+
+    (exposure,) = served.exposures.recorded
+    assert (exposure.predictions, exposure.surface) == (2, "home")
+    assert exposure.compute_ms >= 0
+    assert exposure.queue_ms >= 0
 
 
 async def test_a_degraded_slate_stays_in_its_arm(kitchen):

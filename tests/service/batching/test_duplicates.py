@@ -5,11 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ranking_models.bundle import Bundle
 from ranking_models.schema import FeatureBatch
 from service.batching.duplicates import shared_rows
 from service.engines.rows import CandidateRows, as_features, concatenated
+from service.features import BundleFeatures
+from service.messages import RankRequest, UserRef
 from service.testing import FakeEngine
 from tests.support.batches import CATALOGUE, candidates, random_batch
+from tests.support.bundles import write_tiny_bundle
 
 REQUESTS = st.lists(
     st.tuples(
@@ -131,3 +135,45 @@ def test_rows_that_do_not_fit_together_are_left_to_the_engine():
     odd = FeatureBatch(dense=np.zeros((2, 3), np.float32), ids=np.zeros((2, 2), np.int32))
 
     assert shared_rows([random_batch(3), odd]) is None
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    return BundleFeatures(Bundle.open(write_tiny_bundle(tmp_path_factory.mktemp("bundles"))))
+
+
+def asked(*items, user="u1", **context):
+    return RankRequest(candidates=items, user=UserRef(id=user), context=context)
+
+
+@pytest.mark.parametrize(
+    ("other", "duplicates"),
+    [
+        (asked("i2", "i3"), 2),
+        (asked("i5", "i2"), 1),
+        (asked("i1", "i2", "i3", user="u2"), 0),
+        (asked("i1", "i2", "i3", device="ios"), 0),
+        (asked("i4"), 0),
+    ],
+)
+def test_requests_that_are_still_to_be_looked_up_share_their_rows(features, other, duplicates):
+    requests = (asked("i1", "i2", "i3"), other, asked("i9", user="u3"))
+
+    shared = shared_rows([features.named(request) for request in requests])
+
+    assert (shared.duplicates if shared else 0) == duplicates
+    if shared is not None:
+        check_scores([features.rows(features.encode(request)) for request in requests], shared)
+
+
+def test_users_whom_nobody_knows_are_the_same_user(features):
+    jobs = [features.named(asked("i1", "i2", user=name)) for name in ("nobody", "no one")]
+
+    assert shared_rows(jobs).duplicates == 2
+
+
+def test_a_request_with_features_of_its_own_shares_with_one_that_is_looked_up(features):
+    named = features.named(asked("i1", "i2"))
+    brought = features.rows(features.encode(asked("i2", "i1")))
+
+    assert shared_rows([named, brought]).duplicates == 2

@@ -166,3 +166,79 @@ def test_what_is_plain_here_is_the_same_to_the_servers_parser(extra, body):
     assert parsed.keep_alive is found.keep_alive
     assert parsed.body == data[found.body_at : ends]
     assert parsed.complete is (len(data) >= ends)
+
+
+# --- item pages ---
+
+
+def page_head(target="/v1/items/i3/recommendations", fields="host: x\r\n"):
+    return read_head(f"GET {target} HTTP/1.1\r\n{fields}\r\n".encode())
+
+
+def test_the_head_of_a_page_names_its_item_and_query():
+    head = page_head("/v1/items/a-1.B_~/recommendations?k=3&device=ios")
+
+    assert head is not None
+    assert head.page is not None
+    assert (head.page.item_id, dict(head.page.query)) == ("a-1.B_~", {"k": "3", "device": "ios"})
+    assert head.body_bytes == 0
+    assert head.keep_alive
+    assert head.body_at == len(
+        b"GET /v1/items/a-1.B_~/recommendations?k=3&device=ios HTTP/1.1\r\nhost: x\r\n\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v1/items/%693/recommendations",
+        "/v1/items/a/b/recommendations",
+        "/v1/items//recommendations",
+        f"/v1/items/{'x' * 257}/recommendations",
+        "/v1/items/i3/recommendations/",
+        "/v1/items/i3/recommendations?",
+        "/v1/items/i3/recommendations?k",
+        "/v1/items/i3/recommendations?k=",
+        "/v1/items/i3/recommendations?=3",
+        "/v1/items/i3/recommendations?k=3&",
+        "/v1/items/i3/recommendations?k=3&&device=ios",
+        "/v1/items/i3/recommendations?k=3&k=4",
+        "/v1/items/i3/recommendations?device=a+b",
+        "/v1/items/i3/recommendations?device=%41",
+        "/v1/items/i3/recommendations#k",
+        "/v1/items/i3",
+    ],
+)
+def test_a_page_whose_address_has_to_be_understood_is_for_the_framework(target):
+    assert page_head(target) is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "content-length: 0\r\n",
+        "content-length: 3\r\n",
+        "transfer-encoding: chunked\r\n",
+        "expect: 100-continue\r\n",
+        "upgrade: h2c\r\n",
+        "x-experiment-variant: a=b\r\n",
+        "host: x\r\nhost: y\r\n",
+        "connection: upgrade\r\n",
+        " folded: x\r\n",
+    ],
+)
+def test_a_page_with_a_body_or_an_unusual_field_is_for_the_framework(fields):
+    assert page_head(fields=fields) is None
+
+
+def test_a_page_may_close_its_connection_and_belong_to_a_trace():
+    head = page_head(fields="host: x\r\nconnection: close\r\ntraceparent: 00-a-b-01\r\n")
+
+    assert head is not None
+    assert not head.keep_alive
+    assert head.traced
+
+
+def test_another_methods_request_for_a_page_is_for_the_framework():
+    assert read_head(b"POST /v1/items/i3/recommendations HTTP/1.1\r\nhost: x\r\n\r\n") is None
+    assert read_head(b"GET /v1/items/i3/recommendations HTTP/1.0\r\nhost: x\r\n\r\n") is None

@@ -11,14 +11,18 @@ from experiments.definition import Experiment, Variant
 from ranking_models.bundle import Bundle, list_bundles
 from service.api.access import Access
 from service.api.given import RankingParts
+from service.cache.slates import SlateCache
 from service.clock import SystemClock
 from service.errors import ClientGone
+from service.events.force_tokens import ForceTokens
+from service.events.signing import SigningKeys
 from service.express.head import read_head
 from service.express.lane import RankLane
+from service.express.reply import Reply
 from service.health import Health
 from service.messages import RankReply
-from service.settings import AuthSettings
-from service.testing import FakeEngine
+from service.settings import AuthSettings, CacheSettings
+from service.testing import FakeClock, FakeEngine, MemoryStore
 from tests.support.bundles import write_tiny_bundle
 from tests.support.rankers import Kitchen, deployment_of
 
@@ -26,6 +30,7 @@ BODY = b'{"candidates": ["i1", "i2", "i3"], "timeout_ms": 10000, "request_id": "
 HEAD = read_head(
     b"POST /v1/rank HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
 )
+FORCE_TOKENS = ForceTokens(SigningKeys({"k": b"x" * 32}, "k"))
 HALVES = Experiment(
     key="halves",
     unit="user_or_session",
@@ -64,6 +69,7 @@ def open_lane(bundle, health):
                 telemetry=served.telemetry,
                 clock=clock,
                 body_limit=1000,
+                force_tokens=FORCE_TOKENS,
             ),
             health,
         )
@@ -92,8 +98,6 @@ class Waiting:
 
 
 class Broken:
-    can_submit = False
-
     async def rank(self, request, *, arrived):
         raise KeyError("u1 and i1")
 
@@ -209,12 +213,77 @@ async def test_a_refusal_is_known_at_once(open_lane):
     assert served.metric("podium_inflight") == 0
 
 
-async def test_what_waits_for_no_engine_is_left_to_a_task(bundle, open_lane):
+async def test_what_waits_for_nothing_is_answered_at_once(bundle, open_lane):
     lane, served = open_lane()
     served.deployments.replace([deployment_of(bundle, clock=SystemClock())])
 
-    assert await start(lane) is None
+    assert (await start(lane)).status == 200
     assert (await answer(lane)).status == 200
+    assert served.metric("podium_inflight") == 0
+
+
+@pytest.fixture
+def cached(bundle, open_lane):
+    """A lane over a deployment with a cache in two levels."""
+    clock = FakeClock()
+    lane, served = open_lane()
+    cache = SlateCache(MemoryStore(clock), settings=CacheSettings(), clock=clock)
+    engine = FakeEngine()
+    served.deployments.replace([deployment_of(bundle, engine, clock=SystemClock(), cache=cache)])
+    return lane, served, engine, clock
+
+
+async def replied(lane):
+    """The reply, now or later, and all that is left to do then."""
+    told = asyncio.get_running_loop().create_future()
+    begun = await start(lane, then=told.set_result)
+    reply = begun if isinstance(begun, Reply) else await told
+    if reply.ranked is not None:
+        await lane.record(reply.ranked)
+    return msgspec.json.decode(reply.body, type=RankReply)
+
+
+async def test_a_slate_that_the_process_knows_is_answered_at_once(cached):
+    lane, served, engine, _ = cached
+    computed = await replied(lane)
+
+    reply = await start(lane)
+    found = msgspec.json.decode(reply.body, type=RankReply)
+
+    assert (computed.cache.result, found.cache.result) == ("miss", "hit")
+    assert found.cache.level == "process"
+    assert found.items == computed.items
+    assert reply.ranked is None, "nothing is left to do"
+    assert engine.calls == [3]
+    assert served.metric("podium_inflight") == 0
+    assert served.metric("podium_cache_total", result="hit") == 1
+
+
+async def test_a_slate_that_the_server_knows_comes_later(cached):
+    lane, _, engine, clock = cached
+    await replied(lane)
+    clock.advance(2)
+
+    found = await replied(lane)
+
+    assert (found.cache.result, found.cache.level) == ("hit", "server")
+    assert engine.calls == [3]
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+async def test_what_waits_for_the_cache_can_be_given_up(cached, turns):
+    lane, served, _, _ = cached
+    told = []
+    underway = await start(lane, then=told.append)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+    assert underway.cancel() is None
+
+    await asyncio.sleep(0.01)
+    assert told == []
+    assert served.metric("podium_inflight") == 0
+    assert (await replied(lane)).degraded is None
 
 
 @pytest.mark.parametrize("draining", [False, True])

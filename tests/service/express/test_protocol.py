@@ -28,6 +28,8 @@ class OpenLane:
         self.go.set()
         self.replies_with = 200
         self.with_tasks = True
+        self.made: object | None = None
+        self.recorded: list[bool] = []
         self.says_when_cancelled: Reply | None = None
         self.telemetry = create_telemetry(
             sample_ratio=0.0,
@@ -46,6 +48,9 @@ class OpenLane:
              "http_version": "1.1", "server": server}
         )  # fmt: skip
 
+    def plain(self, body, head, connection):
+        return False
+
     def start(self, body, head, peer, exchange, then):
         if self.with_tasks:
             return None
@@ -55,7 +60,11 @@ class OpenLane:
         return Underway(self, body, then)
 
     def reply(self, given):
-        return Reply(self.replies_with, b"content-length: %d\r\n" % (len(given) + 1), b"E" + given)
+        length = b"content-length: %d\r\n" % (len(given) + 1)
+        return Reply(self.replies_with, length, b"E" + given, self.made)
+
+    async def record(self, ranked, *, delivered):
+        self.recorded.append(delivered)
 
     async def answer(self, body, head, peer, arrived):
         try:
@@ -406,3 +415,30 @@ async def test_a_drain_limit_cuts_off_what_has_no_task_as_what_has_one(site):
 
     assert (await client.rest()).endswith(b"connection: close\r\n\r\nD")
     assert not site.state.tasks
+
+
+async def test_what_is_left_to_do_is_done_after_the_reply(site):
+    site.lane.made = object()
+    client = await site.connect()
+    client.send(rank(b"1"))
+
+    assert await client.reply() == b"E1"
+    await site.until(lambda: site.lane.recorded)
+    assert site.lane.recorded == [True]
+
+
+async def test_a_slate_that_is_ready_when_nobody_is_there_any_more_is_known_to_be_undelivered(site):
+    site.lane.made = object()
+    site.lane.go.clear()
+    client = await site.connect()
+    client.send(rank(b"1"))
+    await site.until(lambda: site.lane.asked)
+
+    # In this order the slate is made before the connection learns that it is closed.
+    site.lane.go.set()
+    (connection,) = site.state.connections
+    connection.transport.close()
+    await site.until(lambda: site.lane.recorded)
+
+    assert site.lane.recorded == [False]
+    assert await client.rest() == b""

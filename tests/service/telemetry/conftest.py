@@ -60,7 +60,13 @@ class Shop:
             with self.telemetry.step(names.SPAN_ROUTE):
                 asked = await request.json()
             with self.telemetry.ranking(arrived_at, asked.get("request_id")) as ranking:
-                ranking.routed(asked.get("surface"), self.experiments, self.serving)
+                ranking.routed(
+                    asked.get("surface"),
+                    self.experiments,
+                    self.serving,
+                    config_digest="2886453f6e573542",
+                    unit=asked.get("user"),
+                )
                 with self.cache.call("MGET"):
                     pass
                 self.score(arrived_at)
@@ -174,10 +180,15 @@ def open_telemetry() -> Iterator[Callable[..., Telemetry]]:
     opened: list[Telemetry] = []
 
     def open_one(
-        sample_ratio=1.0, export=None, clock=None, surfaces=("home", "search")
+        sample_ratio=1.0,
+        export=None,
+        clock=None,
+        surfaces=("home", "search"),
+        context_ids=False,
     ) -> Telemetry:
         telemetry = create_telemetry(
             sample_ratio=sample_ratio,
+            context_ids=context_ids,
             export=ExportSettings(endpoint_configured=True) if export is None else export,
             surfaces=surfaces,
             version="1.2.3",

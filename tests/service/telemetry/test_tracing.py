@@ -4,6 +4,7 @@ import httpx
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from experiments.events import unit_digest
 from service.telemetry import ExportSettings, names
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -69,6 +70,7 @@ async def test_the_server_span_speaks_the_http_conventions(collector, open_shop)
         "feature_flag.result.reason": "split",
         "feature_flag.version": "3",
         "feature_flag.provider.name": "podium",
+        "feature_flag.set.id": "2886453f6e573542",
     }
 
 
@@ -80,6 +82,27 @@ async def test_every_assignment_is_a_feature_flag_event(collector, open_shop):
     (event,) = collector.one("POST /v1/rank").events
     assert event.name == "feature_flag.evaluation"
     assert attributes(event)["feature_flag.key"] == "fp16-rollout"
+
+
+async def test_whom_a_flag_was_for_is_told_as_a_digest_and_only_where_that_is_wanted(
+    collector, open_shop
+):
+    told, quiet = open_shop(context_ids=True), open_shop()
+    for shop in (told, quiet, told):
+        await ask(shop, **({"user": "ann@shop.test"} if shop is told else {"user": "bob"}))
+    await ask(told)
+    for shop in (told, quiet):
+        shop.telemetry.shutdown()
+
+    spans = collector.named("POST /v1/rank")
+    digests = [attributes(span).get("feature_flag.context.id") for span in spans]
+    assert sorted(filter(None, digests)) == [unit_digest("ann@shop.test")] * 2
+    assert digests.count(None) == 2
+    (event,) = next(
+        span for span in spans if attributes(span).get("feature_flag.context.id")
+    ).events
+    assert attributes(event)["feature_flag.context.id"] == unit_digest("ann@shop.test")
+    assert "ann@" not in repr(spans)
 
 
 async def test_a_decision_that_keeps_out_is_an_event_and_never_the_variant_of_the_span(
