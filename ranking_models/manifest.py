@@ -194,6 +194,25 @@ class ExactSplit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Layers that need user and item together, and stay in ``split/row.onnx``."""
 
 
+class ModeCost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a mode of the score cache costs and saves, against exact scores."""
+
+    mode: Literal["exact", "segment", "segment_rescore"]
+    segments: int | None = None
+    """Scores of a row, segment 0 included; None for exact."""
+    top: int | None = None
+    """With segment_rescore: candidates that are scored exactly."""
+    rows_saved: float
+    """Share of a list's candidates that no engine scores once all rows are cached, 0..1."""
+    figures: dict[str, Interval]
+    """By metric, with its 95 % interval. On held-out rows: ``auc``, ``gauc``, ``ndcg_rows``; on
+    lists of one click among candidates drawn from the catalogue: ``ndcg``, ``hit_rate``, and
+    ``overlap``, the share of the exact first k that are the mode's first k; on whole catalogues:
+    ``catalogue_overlap``. What a mode cannot change, or these rows cannot have, is left out."""
+    change: dict[str, Interval] = {}
+    """This minus exact, paired: what both share cancels out."""
+
+
 class Segments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The users in groups that rank alike, for cached score rows."""
 
@@ -204,6 +223,8 @@ class Segments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Items whose scores describe a user to the grouping."""
     explained: float
     """Share of the variance of users' log odds that the groups explain, 0..1."""
+    modes: tuple[ModeCost, ...] | msgspec.UnsetType = msgspec.UNSET
+    """What ranking by segment costs, on the run's held-out rows; if the export measured it."""
 
 
 class CandidateFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

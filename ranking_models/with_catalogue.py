@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from ranking_models.anchors import filled
@@ -145,7 +145,12 @@ def _rescored(
 ) -> SegmentArrays | None:
     if segments is None:
         return None
-    return replace(segments, scores=segment_scores(scorer, tables, segments.representatives))
+    return replace(
+        segments,
+        scores=segment_scores(scorer, tables, segments.representatives),
+        # These were measured on the catalogue before.
+        figures=replace(segments.figures, modes=UNSET),
+    )
 
 
 def _counts(

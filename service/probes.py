@@ -9,6 +9,7 @@ from service.batching.batcher import Batcher
 from service.cache import ScoreCache
 from service.deployments import Deployment, Deployments
 from service.deployments.recovery import can_score
+from service.deployments.segment_rows import SEGMENT_MODES
 from service.engines.chain import EngineChain
 from service.engines.state import EngineState, total
 from service.events.aggregation import Aggregator
@@ -18,6 +19,7 @@ from service.feedback import Feedback
 from service.health import ComponentHealth
 from service.messages import EngineStatus
 from service.processes.board import Board
+from service.rollouts.live import LiveExperiments
 from service.stores import Stores
 from service.telemetry import names
 from service.telemetry.metrics import Metrics
@@ -55,6 +57,9 @@ def watch(
     """Let the gauges ask the components whenever the metrics are read."""
     metrics.watch_store("cache", lambda: _condition(cache.status().state == "connected"))
     metrics.watch_cache_failures(partial(_cache_failures, cache))
+    metrics.watch_cache_in_process(
+        lambda: cache.status().first_level.bytes, lambda: cache.status().first_level.entries
+    )
     _watch_feedback(metrics, feedback)
     watch_deployments(metrics, deployments)
     deployments.on_change(partial(watch_deployments, metrics, deployments))
@@ -90,6 +95,14 @@ def _watch_deployment(metrics: Metrics, deployment: Deployment) -> None:
         metrics.watch_engine(model, precision, state.engine.name, condition)
         status = partial(_engine_status, deployment.chains, place)
         metrics.watch_engine_status(model, precision, state.engine.name, status)
+    if deployment.segments is not None and deployment.settings.cache in SEGMENT_MODES:
+        worth = deployment.segments.rows.worth
+        metrics.watch_row_worth(
+            deployment.name,
+            lambda: worth.report().lookup_row_s or 0.0,
+            lambda: worth.report().scoring_row_s or 0.0,
+            lambda: float(worth.report().fetching),
+        )
 
 
 def cache_health(cache: ScoreCache) -> ComponentHealth:
@@ -137,6 +150,14 @@ def stores_health(stores: Stores) -> ComponentHealth:
     )
 
 
+def experiments_health(live: LiveExperiments) -> ComponentHealth:
+    """Whether the newest definitions and standings are in force; else the last good ones are."""
+    status = live.status()
+    if status.status == "ok":
+        return OK
+    return ComponentHealth(status="degraded", detail=status.problem)
+
+
 def workers_health(board: Board) -> ComponentHealth:
     """How many of the processes serve; this one does, as it was asked."""
     if board.serving >= board.workers:
@@ -170,8 +191,8 @@ def engines_health(deployment: Deployment, allow_degraded: bool) -> ComponentHea
 
 def _cache_failures(cache: ScoreCache) -> dict[str, int]:
     counted = cache.status().counters
-    names_of_failures = ("errors", "timeouts", "left_alone", "unreadable", "write_errors")
-    return {name: getattr(counted, name) for name in (*names_of_failures, "writes_skipped")}
+    failures = ("errors", "timeouts", "left_alone", "unreadable", "write_errors", "writes_skipped")
+    return {name: getattr(counted, name) for name in (*failures, "lock_errors")}
 
 
 def _spool_counts(spool: Spool) -> dict[str, int]:

@@ -3,7 +3,7 @@
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ranking_models.schema import FeatureBatch, Float32
 from service.cache import CacheCounters, CacheLookup, CacheStatus, SlateKey
+from service.cache.store import Fetched, StoreCounters, StoredEntry, StoreStatus
 from service.clock import Clock
 from service.engines import Engine, EngineInfo
 from service.engines.rows import CandidateEngine, CandidateRows, Rows, as_features
@@ -46,7 +47,8 @@ class FakeClock:
 
 
 class MemoryScoreCache:
-    """A score cache in a dictionary; entries live for `ttl_s` of its clock."""
+    """A score cache in a dictionary; entries are stale after `ttl_s` of its clock, and gone after
+    three times that. Nothing in it counts as kept in the process."""
 
     def __init__(self, clock: FakeClock, *, ttl_s: float = 300.0) -> None:
         self.epoch = 0
@@ -59,7 +61,11 @@ class MemoryScoreCache:
         self._clock = clock
         self._ttl_s = ttl_s
         self._entries: dict[str, tuple[float, Float32]] = {}
+        self._claims: dict[str, float] = {}
         self._counts: Counter[str] = Counter()
+
+    def peek(self, key: SlateKey) -> CacheLookup | None:
+        return None
 
     async def get(self, key: SlateKey, *, timeout_s: float = math.inf) -> CacheLookup:
         if self.left_alone:
@@ -71,22 +77,46 @@ class MemoryScoreCache:
             return CacheLookup(outcome="error")
         stored_at, scores = self._entries.get(key.text, (0.0, np.empty(0, np.float32)))
         age_s = max(0.0, self._clock.wall() - stored_at)
-        if len(scores) != key.count or age_s >= self._ttl_s:
+        if len(scores) != key.count or age_s >= 3 * self._ttl_s:
             self._counts["misses"] += 1
             return CacheLookup(outcome="miss")
-        self._counts["hits"] += 1
-        return CacheLookup(outcome="hit", scores=scores, age_s=age_s)
+        stale = age_s >= self._ttl_s
+        self._counts["stale" if stale else "hits"] += 1
+        return CacheLookup(
+            outcome="stale" if stale else "hit",
+            scores=scores,
+            age_s=age_s,
+            level="server",
+            refresh=stale,
+        )
+
+    def left(self, key: SlateKey) -> CacheLookup | None:
+        return None
+
+    def learn(self, key: SlateKey, scores: Float32, *, computed_s: float) -> None:
+        """It keeps nothing in the process."""
 
     async def put(self, key: SlateKey, scores: Float32, *, computed_s: float) -> None:
         if self.fails:
             self._counts["write_errors"] += 1
-        elif self.left_alone or not np.isfinite(scores).all():
+        elif self.left_alone or len(scores) != key.count or not np.isfinite(scores).all():
             self._counts["writes_skipped"] += 1
         else:
             kept = scores.copy()
             kept.flags.writeable = False
             self._entries[key.text] = (self._clock.wall(), kept)
             self._counts["writes"] += 1
+
+    def in_demand(self, key: SlateKey) -> bool:
+        return False
+
+    async def claim(self, key: SlateKey, *, for_s: float) -> bool | None:
+        if self.fails or self.left_alone:
+            return None
+        if self._claims.get(key.text, -math.inf) > self._clock.now():
+            return False
+        self._claims[key.text] = self._clock.now() + min(for_s, self._ttl_s / 2)
+        return True
 
     def status(self) -> CacheStatus:
         out = self.fails or self.left_alone
@@ -96,6 +126,79 @@ class MemoryScoreCache:
             problem="told to fail" if out else None,
             counters=CacheCounters(**self._counts),
         )
+
+
+class MemoryStore:
+    """A score store in a dictionary; entries and locks live for their time on its clock."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.epoch = 0
+        self.get_s = 0.0
+        """What a `get` takes, on the clock; one whose caller has less time fails when it is up."""
+        self.left_alone = False
+        """Set to True: nothing is read or written, as while the servers are left alone."""
+        self.fails = False
+        """Set to True: every read fails and every write is lost, as with the server gone."""
+        self.asked: list[tuple[str, ...]] = []
+        """The keys of every `get` that reached the dictionary, in order."""
+        self.entries: dict[str, tuple[bytes, float]] = {}
+        """Key to value and when it ends, by `clock.now`. Tests may put anything here."""
+        self._locks: dict[str, float] = {}
+        self._clock = clock
+        self._counts: Counter[str] = Counter()
+
+    async def start(self) -> None:
+        """Nothing to look at."""
+
+    async def stop(self) -> None:
+        """Nothing to close."""
+
+    async def get(self, keys: Sequence[str], *, timeout_s: float = math.inf) -> Fetched:
+        nothing = (None,) * len(keys)
+        if self.left_alone:
+            self._counts["left_alone"] += 1
+            return Fetched("open", nothing)
+        self._clock.advance(max(0.0, min(self.get_s, timeout_s)))
+        if self.fails or self.get_s >= timeout_s:
+            self._counts.update(["errors"] if self.fails else ["errors", "timeouts"])
+            return Fetched("error", nothing)
+        self.asked.append(tuple(keys))
+        self._counts["lookups"] += 1
+        return Fetched("ok", tuple(self._value(key) for key in keys))
+
+    async def put(self, entries: Sequence[StoredEntry]) -> None:
+        if self.left_alone or self.fails:
+            self._counts["writes_skipped" if self.left_alone else "write_errors"] += len(entries)
+            return
+        for entry in entries:
+            self.entries[entry.key] = (entry.value, self._clock.now() + entry.ttl_s)
+        self._counts["writes"] += len(entries)
+
+    async def lock(self, key: str, ttl_s: float) -> bool | None:
+        if self.left_alone or self.fails:
+            self._counts["lock_errors"] += 1
+            return None
+        if self._locks.get(key, -math.inf) > self._clock.now():
+            return False
+        self._locks[key] = self._clock.now() + ttl_s
+        return True
+
+    async def unlock(self, key: str) -> None:
+        if not (self.left_alone or self.fails):
+            self._locks.pop(key, None)
+
+    def status(self) -> StoreStatus:
+        out = self.fails or self.left_alone
+        return StoreStatus(
+            state="degraded" if out else "connected",
+            breaker="open" if self.left_alone else "closed",
+            problem="told to fail" if out else None,
+            counters=StoreCounters(**self._counts),
+        )
+
+    def _value(self, key: str) -> bytes | None:
+        value, ends_at = self.entries.get(key, (b"", -math.inf))
+        return value if self._clock.now() < ends_at else None
 
 
 class FakeEngine:

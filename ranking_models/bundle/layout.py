@@ -39,6 +39,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _UNSAFE = re.compile(r"[/\\\x00-\x1f]")
 _GRAPH = re.compile(r"ranker\.[a-z0-9-]+\.onnx")
 
+_ITEMS_AT_ONCE = 65_536
+
 
 class BundleArrays(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of a bundle; row ``i`` of ``items`` belongs to ``item_ids[i]``.
@@ -215,9 +217,15 @@ def _check_popularity(popularity: Int32, items: int) -> None:
 def _check_candidates(candidates: Int32, items: int) -> None:
     width = candidates.shape[1] if candidates.ndim == 2 else 0
     _check_shape(candidates, np.int32, (items, max(width, 1)), CANDIDATES)
+    # Slice by slice: sorted copies of the candidates of a million items would take a gigabyte.
+    for start in range(0, items, _ITEMS_AT_ONCE):
+        _check_neighbours(candidates[start : start + _ITEMS_AT_ONCE], start, items)
+
+
+def _check_neighbours(candidates: Int32, start: int, items: int) -> None:
     inside = candidates.min() >= -1 and candidates.max() < items
     _require(bool(inside), CANDIDATES, f"holds positions outside -1..{items - 1}")
-    itself = (candidates == np.arange(items)[:, None]).any()
+    itself = (candidates == np.arange(start, start + len(candidates))[:, None]).any()
     _require(not itself, CANDIDATES, "holds an item as its own candidate")
     ordered = np.sort(candidates, axis=1)
     twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)

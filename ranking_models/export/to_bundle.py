@@ -12,7 +12,10 @@ from msgspec.structs import replace
 from torch import nn
 
 from ranking_models.bundle import BundleArrays, BundleContents, Graph, id_array, write_bundle
-from ranking_models.bundle.parts import SplitGraphs
+from ranking_models.bundle.parts import SegmentArrays, SplitGraphs
+from ranking_models.cache_evaluation.measure import CacheEvidence, CacheOptions, evaluate_modes
+from ranking_models.errors import InputError
+from ranking_models.evaluation import in_batches
 from ranking_models.export.exact_split import split_network
 from ranking_models.export.half import export_half
 from ranking_models.export.to_onnx import export_graph
@@ -47,6 +50,7 @@ def export_run(
     precisions: Sequence[str] = ("fp32",),
     embedding_rows: Sequence[str] = (),
     split: bool = False,
+    cache_modes: bool = False,
     force: bool = False,
     progress: ExportProgress | None = None,
 ) -> Path:
@@ -60,6 +64,7 @@ def export_run(
         precisions: As `precisions_of`; fp32 is always among them.
         embedding_rows: fp32 graphs with smaller embedding rows, besides.
         split: Whether to write the exact user/item split too.
+        cache_modes: Whether to measure on the held-out rows what ranking by segment costs.
         force: Whether what fails its gate is published all the same, marked as such.
         progress: Hears of every precision.
 
@@ -93,6 +98,13 @@ def export_run(
             calibration=calibration_of_run(run),
             progress=progress,
         )
+    segments = segments_of(
+        torch_scorer(module, run.schema),
+        run.schema,
+        run.users.features,
+        run.items.features,
+        popularity=run.popularity,
+    )
     contents = BundleContents(
         name=name,
         created=created,
@@ -116,13 +128,7 @@ def export_run(
         lineage=lineage,
         split=_split(module, run, fp32, golden) if split else None,
         candidates=run.candidates,
-        segments=segments_of(
-            torch_scorer(module, run.schema),
-            run.schema,
-            run.users.features,
-            run.items.features,
-            popularity=run.popularity,
-        ),
+        segments=_measured(segments, run, fp32, name) if cache_modes else segments,
     )
     return write_bundle(root, contents)
 
@@ -131,6 +137,31 @@ def _split(
     module: RankingNetwork, run: TrainedRun, fp32: Graph, golden: FeatureBatch
 ) -> SplitGraphs:
     return split_network(module, run.schema, golden, onnx_runtime_scorer(fp32.onnx)(golden))
+
+
+def _measured(segments: SegmentArrays, run: TrainedRun, fp32: Graph, name: str) -> SegmentArrays:
+    """With what ranking by these segments costs.
+
+    Raises:
+        InputError: the run holds out nothing to measure on.
+    """
+    if not run.held_out.rows:
+        raise InputError(f"{run.directory}: holds out no rows to measure the cache's modes on")
+    evidence = CacheEvidence(
+        schema=run.schema,
+        users=run.users.features,
+        items=run.items.features,
+        rows=run.held_out,
+        labels=run.held_out_labels.astype(np.float64),
+        units=run.held_out_units.astype(np.intp),
+        words=f"held-out rows of the run {run.name}",
+    )
+    options = CacheOptions(candidates=min(CacheOptions().candidates, run.items.features.rows))
+    scorer = in_batches(onnx_runtime_scorer(fp32.onnx), MAX_BATCH_ROWS)
+    found = evaluate_modes(
+        scorer, evidence, [segments], model=name, precision="fp32", options=options
+    )
+    return replace(segments, figures=replace(segments.figures, modes=found.modes))
 
 
 def _publishable(run: TrainedRun, *, force: bool) -> Lineage | None:

@@ -13,20 +13,24 @@ from msgspec import Struct
 from ranking_models.schema import Float32
 from service.breaker import BreakerState
 from service.cache.keys import SlateKey, slate_key
+from service.messages import CacheLevel
 
 __all__ = [
     "CacheCounters",
+    "CacheLevel",
     "CacheLookup",
     "CacheOutcome",
     "CacheStatus",
+    "FirstLevelStatus",
     "ScoreCache",
     "SlateKey",
     "slate_key",
 ]
 
-CacheOutcome = Literal["hit", "miss", "error", "open"]
-"""error: the cache failed or was too slow; open: it was left alone, as it keeps failing.
-Neither is a miss: nobody knows whether the scores were there."""
+CacheOutcome = Literal["hit", "stale", "miss", "error", "open"]
+"""stale: there, and past its soft end; error: the cache failed or was too slow; open: it was left
+alone, as it keeps failing. Neither of the last two is a miss: nobody knows whether the scores were
+there."""
 
 
 class CacheLookup(Struct, frozen=True, kw_only=True):
@@ -34,15 +38,24 @@ class CacheLookup(Struct, frozen=True, kw_only=True):
 
     outcome: CacheOutcome
     scores: Float32 | None = None
-    """On a hit, one score per candidate, in the key's order; read-only."""
+    """If found, one score per candidate, in the key's order; read-only."""
     age_s: float | None = None
-    """On a hit, seconds since the scores were stored, never negative."""
+    """If found, seconds since the scores were stored, never negative."""
+    level: CacheLevel | None = None
+    """If found, where."""
+    refresh: bool = False
+    """The caller should have them computed anew, behind the reply."""
 
 
 class CacheCounters(Struct, frozen=True, kw_only=True):
     """What became of lookups and writes since the start."""
 
     hits: int = 0
+    """Those in this process included."""
+    process_hits: int = 0
+    """Hits and stale ones that this process itself knew."""
+    stale: int = 0
+    """Found past their soft end."""
     misses: int = 0
     """Nothing under the key, unreadable values included."""
     unreadable: int = 0
@@ -57,6 +70,16 @@ class CacheCounters(Struct, frozen=True, kw_only=True):
     write_errors: int = 0
     writes_skipped: int = 0
     """Breaker open, too many under way, or scores that are not finite."""
+    lock_errors: int = 0
+    """Times it was not known whether another process computes the same."""
+
+
+class FirstLevelStatus(Struct, frozen=True, kw_only=True):
+    """What this process itself keeps."""
+
+    entries: int = 0
+    bytes: int = 0
+    """About what they take."""
 
 
 class CacheStatus(Struct, frozen=True, kw_only=True):
@@ -69,6 +92,7 @@ class CacheStatus(Struct, frozen=True, kw_only=True):
     problem: str | None = None
     """Why it is degraded."""
     counters: CacheCounters = msgspec.field(default_factory=CacheCounters)
+    first_level: FirstLevelStatus = msgspec.field(default_factory=FirstLevelStatus)
 
 
 class ScoreCache(Protocol):
@@ -82,8 +106,17 @@ class ScoreCache(Protocol):
         """The purge epoch that new keys belong to."""
         ...
 
+    def peek(self, key: SlateKey) -> CacheLookup | None:
+        """What this process itself knows of a slate, if it is enough: a hit or a stale one.
+
+        Nothing is waited for, and nothing counted unless it is found.
+        """
+        ...
+
     async def get(self, key: SlateKey, *, timeout_s: float = math.inf) -> CacheLookup:
-        """Look a slate up; a hit holds exactly the scores that were put.
+        """Look a slate up beyond this process, after `peek` found nothing.
+
+        What is found is exactly the scores that were put.
 
         Args:
             key: What is asked.
@@ -93,10 +126,37 @@ class ScoreCache(Protocol):
         """
         ...
 
+    def left(self, key: SlateKey) -> CacheLookup | None:
+        """What this process still has of a slate, up to its hard end: for when nobody can compute.
+
+        A stale lookup, whatever the age.
+        """
+        ...
+
+    def learn(self, key: SlateKey, scores: Float32, *, computed_s: float) -> None:
+        """Keep a slate's scores in this process, for those who ask until they are `put`."""
+        ...
+
     async def put(self, key: SlateKey, scores: Float32, *, computed_s: float) -> None:
         """Keep a slate's scores, which took `computed_s` to compute.
 
         May drop them. Call it after the reply: nobody should wait for it.
+        """
+        ...
+
+    def in_demand(self, key: SlateKey) -> bool:
+        """Whether it was asked for before, lately: then others may compute it as well."""
+        ...
+
+    async def claim(self, key: SlateKey, *, for_s: float) -> bool | None:
+        """Ask to be the only process that computes a slate.
+
+        Args:
+            key: Of the slate.
+            for_s: How long it may take. The claim ends by itself, then or earlier.
+
+        Returns:
+            Whether it is ours to compute; None: nobody knows.
         """
         ...
 

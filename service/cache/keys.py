@@ -26,7 +26,8 @@ class SlateKey(Struct, frozen=True):
     """Where one slate's scores live in the cache."""
 
     text: str
-    """``podium:<epoch>:<score hash>:R:<user>:<context>:<candidates>``, the digests in base64."""
+    """``podium:<epoch>:<score hash>:R:<user>:<context>:<candidates>``, the digests in base64.
+    Where an arm keeps to itself, ``<score hash>~<arm>``."""
     count: int
     """How many scores belong there: one per candidate."""
 
@@ -44,6 +45,7 @@ def slate_key(
     context: FeatureBatch,
     items: Sequence[str],
     overrides: Mapping[str, Mapping[str, FeatureValue]],
+    arm: str = "",
 ) -> SlateKey:
     """The key of the scores of these candidates, in this order.
 
@@ -55,10 +57,24 @@ def slate_key(
         context: One row, encoded.
         items: Candidate ids in the order of the scores.
         overrides: Item id to feature values that replace the catalogue's, raw.
+        arm: Whose entries no other arm may share; empty where all do.
     """
     parts = (_row(user), _row(context), _candidates(items, overrides))
     digests = ":".join(_digest(part) for part in parts)
-    return SlateKey(f"podium:{epoch}:{score_hash}:R:{digests}", len(items))
+    return SlateKey(f"{namespace(score_hash, epoch, arm)}:R:{digests}", len(items))
+
+
+def namespace(score_hash: str, epoch: int, arm: str = "") -> str:
+    """What the keys of all entries begin with that one model makes in one epoch.
+
+    Args:
+        score_hash: As of `slate_key`.
+        epoch: The purge epoch.
+        arm: Whose entries no other arm may share; empty where all do.
+    """
+    if arm:
+        return f"podium:{epoch}:{score_hash}~{_digest(arm.encode())}"
+    return f"podium:{epoch}:{score_hash}"
 
 
 def _row(batch: FeatureBatch) -> bytes:

@@ -12,10 +12,12 @@ from itertools import takewhile
 from msgspec import Struct
 
 from ranking_models.bundle import Bundle
+from ranking_models.cache_evaluation import read_beside
 from ranking_models.manifest import Gate
 from ranking_models.schema import FeatureValue
 from service.batching.batcher import Batcher
 from service.cache import ScoreCache, SlateKey, slate_key
+from service.deployments.segment_rows import SegmentRows
 from service.engines import EngineInfo
 from service.engines.chain import EngineChain
 from service.engines.link import IN_USE
@@ -46,8 +48,11 @@ class Deployment(Struct, frozen=True, kw_only=True, weakref=True):
     """One per instance of the batcher."""
     loaded: LoadedChains | None = None
     """Who loaded the chains and closes them; None where somebody else does."""
+    segments: SegmentRows | None = None
+    """What the segment modes need; None where the bundle has no segments or popularity ranks."""
     cache: ScoreCache | None = None
-    """None: every request is computed."""
+    """None: every request is computed. Whether it is asked says the mode, of the settings or of an
+    experiment's variant."""
 
     @property
     def engines(self) -> tuple[EngineState, ...]:
@@ -89,6 +94,7 @@ class Deployment(Struct, frozen=True, kw_only=True, weakref=True):
         rows: RequestRows,
         overrides: Mapping[str, Mapping[str, FeatureValue]],
         epoch: int,
+        arm: str = "",
     ) -> SlateKey:
         """Where the cache holds the scores of these rows."""
         return slate_key(
@@ -98,6 +104,7 @@ class Deployment(Struct, frozen=True, kw_only=True, weakref=True):
             context=rows.context,
             items=rows.item_ids,
             overrides=overrides,
+            arm=arm,
         )
 
     def candidates_of(self, anchor: str) -> tuple[str, ...] | None:
@@ -159,7 +166,9 @@ class Deployments(Mapping[str, Deployment]):
         found = {id(d.batcher): d.batcher for d in served if d.batcher is not None}
         self.batchers = tuple(found.values())
         """Each batcher once, however many deployments share it."""
-        self.wait_for_engines_only = all(d.batcher is not None and d.cache is None for d in served)
+        self.wait_for_engines_only = all(
+            d.batcher is not None and (d.cache is None or d.settings.cache == "off") for d in served
+        )
         """No deployment asks a cache or ranks by popularity."""
 
     @property
@@ -229,6 +238,7 @@ def _report(deployment: Deployment, surfaces: Mapping[str, str]) -> DeploymentRe
         gate=_gate(serving.gate if serving else None),
         lineage_gate=_gate(lineage.gate if lineage else None),
         data=manifest.data,
+        cache_evaluation=read_beside(bundle.path, f"{manifest.name}@{manifest.version}"),
     )
 
 

@@ -12,9 +12,16 @@ from ranking_models.bundle import Bundle, find_bundle
 from ranking_models.errors import InputError
 from service.batching.batcher import Batcher
 from service.cache import ScoreCache
+from service.cache.rows import RowLevels
 from service.clock import Clock
 from service.deployments.activations import Activations
 from service.deployments.deployment import POPULARITY, Deployment, score_hash
+from service.deployments.segment_rows import (
+    SEGMENT_MODES,
+    SegmentRows,
+    no_segments,
+    segment_rows,
+)
 from service.engines.host.client import EngineClient
 from service.engines.loaded_chains import EngineChoice, LoadedChains, choices
 from service.engines.loading import ON_THE_CPU, EngineLoader
@@ -66,6 +73,7 @@ class DeploymentLoader:
         loaded: The settings.
         state: The state directory: compiled plans, and what was made the default.
         cache: For deployments that cache.
+        rows: Where those of the segment modes keep score rows.
         telemetry: Told of every batch.
         clock: The batchers' and the engines'.
         shared: The way to the engine process, where there is one.
@@ -77,6 +85,7 @@ class DeploymentLoader:
         state: Path,
         *,
         cache: ScoreCache,
+        rows: RowLevels,
         telemetry: Telemetry,
         clock: Clock,
         shared: EngineClient | None = None,
@@ -88,7 +97,8 @@ class DeploymentLoader:
         self.activations = Activations(state)
         self.directory = bundle_directory(loaded)
         self._policy = settings.batching
-        self._cache, self._telemetry, self._clock = cache, telemetry, clock
+        self._cache, self._rows = cache, rows
+        self._telemetry, self._clock = telemetry, clock
         self._tables: dict[Path, _Tables] = {}
         self._chains: dict[_Computation, LoadedChains] = {}
         self._batchers: dict[_Computation, Batcher] = {}
@@ -112,18 +122,36 @@ class DeploymentLoader:
         computation = _Computation(bundle.path, engines)
         scoring = self._scoring(computation, bundle) if engines else None
         first = engines[0] if engines else EngineChoice(POPULARITY, chosen.precision)
+        named = score_hash(bundle, first.precision, first.name)
         return Deployment(
             name=name,
             settings=chosen,
             bundle=bundle,
             features=tables.features,
             popularity=tables.popularity,
-            score_hash=score_hash(bundle, first.precision, first.name),
+            score_hash=named,
             batcher=scoring.batcher if scoring else None,
             chains=scoring.loaded.chains if scoring else (),
             loaded=scoring.loaded if scoring else None,
-            cache=self._cache if chosen.cache == "exact" and scoring else None,
+            segments=self._segments(name, chosen, tables, scoring, named) if scoring else None,
+            cache=self._cache if scoring else None,
         )
+
+    def _segments(
+        self, name: str, chosen: DeploymentSettings, tables: _Tables, scoring: Scoring, named: str
+    ) -> SegmentRows | None:
+        rows = segment_rows(
+            tables.bundle,
+            tables.features,
+            scoring.batcher,
+            self._rows,
+            name=name,
+            score_hash=named,
+            clock=self._clock,
+        )
+        if rows is None and chosen.cache in SEGMENT_MODES:
+            raise StartupError(f"deployment {name!r}: {no_segments(chosen.cache, tables.bundle)}")
+        return rows
 
     def prepare(self, name: str, chosen: DeploymentSettings, version: str) -> None:
         """Do all of `deployment` that takes long, slow engines included; from any thread.

@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from redis.asyncio import Redis
@@ -13,8 +14,8 @@ from service.errors import StartupError
 from service.settings import Settings
 from service.stores import (
     EmbeddedStores,
-    cache_client,
     cache_server_problems,
+    cluster_clients,
     events_client,
     events_server_problems,
     redacted,
@@ -67,20 +68,23 @@ async def _server(
 ) -> list[Finding]:
     shown = redacted(url)
     try:
-        client = (
-            cache_client(url, settings.redis)
+        clients = (
+            cluster_clients(url, settings.redis)
             if setting == "redis.url"
-            else events_client(url, settings.redis, settings.events)
+            else (events_client(url, settings.redis, settings.events),)
         )
     except StartupError as error:
         return [problem(setting, str(error), f"correct {setting}")]
     try:
         async with asyncio.timeout(_ANSWER_LIMIT_S):
-            await client.ping()
-        told = [note(setting, one) for one in await problems(client)]
-        return [ok(setting, f"{shown} answers"), *told]
+            await asyncio.gather(*(client.ping() for client in clients))
+        told = await asyncio.gather(*(problems(client) for client in clients))
+        # The nodes of a cluster are set up alike: each problem is told once.
+        notes = [note(setting, one) for one in dict.fromkeys(chain.from_iterable(told))]
+        return [ok(setting, f"{shown} answers"), *notes]
     except (RedisError, OSError, TimeoutError) as error:
         found = f"{shown} does not answer ({type(error).__name__}: {error})"
         return [problem(setting, found, f"start it, or correct {setting}")]
     finally:
-        await client.aclose()
+        for client in clients:
+            await client.aclose()

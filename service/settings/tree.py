@@ -19,7 +19,7 @@ Threads = Annotated[int, Meta(ge=1, le=1_024)]
 EngineName = Literal[
     "tensorrt", "onnxruntime-cuda", "openvino", "triton", "onnxruntime-cpu", "popularity"
 ]
-CacheMode = Literal["off", "exact"]
+CacheMode = Literal["off", "exact", "segment", "segment_rescore"]
 Scope = Literal["rank", "events", "read", "admin"]
 
 
@@ -72,13 +72,40 @@ class RedisSettings(Section, frozen=True, kw_only=True):
     """Where cache and events live. Without a URL Podium starts its own Valkey servers."""
 
     url: str | None = None
-    """redis://, rediss:// or unix:// of the cache server, and of events without `events_url`."""
+    """redis://, rediss:// (TLS) or unix:// of the cache server, and of events without `events_url`.
+    redis+sentinel://host:port,host:port/service finds the master by Sentinel,
+    redis+cluster://host:port,host:port is a Redis Cluster; rediss+sentinel:// and rediss+cluster://
+    are these over TLS. User and password go before the first host; the user needs no more than
+    `~podium:* -@all +get +mget +set +del +ping +select +info`, and in a cluster
+    `+cluster|slots +asking`."""
     events_url: str | None = None
-    """The event server: append-only, never evicting."""
+    """The event server: append-only, never evicting; no cluster."""
+    client: Literal["auto", "lean", "redis-py"] = "auto"
+    """What talks to the cache server. lean: all requests share one connection, at half the CPU
+    time of redis-py or less; for one server without TLS. auto: lean where it can, else redis-py."""
+    cluster: bool = False
+    """Take `url` for a node of a Redis Cluster, as redis+cluster:// does."""
     connect_timeout_s: Wait = 0.05
     """Longest a new connection may take."""
     pool_size: Count = 32
-    """Connections to the cache server; a caller waits for one at most the cache timeout."""
+    """Connections of redis-py to each cache server; a caller waits for one at most the cache
+    timeout."""
+    tls_ca: str | None = None
+    """File of the certificates that vouch for servers of rediss:// URLs; else the system's."""
+    tls_cert: str | None = None
+    """File of the certificate that shows these servers who we are."""
+    tls_key: str | None = None
+    """File of its key, if that is not in the same file."""
+
+    def __post_init__(self) -> None:
+        if self.tls_key is not None and self.tls_cert is None:
+            raise ValueError("tls_key needs tls_cert, the certificate that it belongs to")
+        urls = [url for url in (self.url, self.events_url) if url is not None]
+        given = self.tls_ca is not None or self.tls_cert is not None
+        if given and not any(url.startswith("rediss") for url in urls):
+            raise ValueError("tls_ca and tls_cert are for rediss:// URLs, and there is none")
+        if self.cluster and self.url is None:
+            raise ValueError("cluster needs url, a node of it")
 
 
 class CacheSettings(Section, frozen=True, kw_only=True):
@@ -88,15 +115,31 @@ class CacheSettings(Section, frozen=True, kw_only=True):
     """Longest a request waits for Redis, and never more than half of the time it has left;
     then its scores are computed, and neither a hit nor a miss."""
     ttl_s: Lifetime = 300.0
-    """How long a slate's scores are kept."""
+    """How long scores are as good as computed. From then on they are stale: still given out, and
+    computed anew behind the reply."""
     ttl_jitter: Fraction = 0.1
     """Each entry lives ttl_s times 1 - jitter to 1 + jitter, so they do not expire together."""
+    hard_ttl_factor: Annotated[float, Meta(ge=1, le=1_000)] = 3.0
+    """Stale scores are gone after so many times ttl_s; until then they are there for when engines
+    fail. 1: nothing is ever given out stale."""
+    refresh_beta: Annotated[float, Meta(ge=0, le=1_000)] = 1.0
+    """How eagerly scores in demand are computed anew before they are stale; 0: not before."""
+    first_level_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 32
+    """Memory for what each worker itself keeps of the cache, in front of Redis, and as much again
+    for score rows where a segment mode is used; 0: nothing."""
+    first_level_ttl_s: Annotated[float, Meta(ge=0, le=3_600)] = 1.5
+    """How long it gives that out without asking Redis; 0: never. Score rows, of which Redis has
+    nothing newer, it gives out as long as they live."""
     max_memory_mb: Count = 256
     """Memory of the embedded cache server."""
     breaker_failures: Count = 5
     """Failures in a row after which Redis is left alone."""
     breaker_probe_s: Wait = 1.0
     """Time between probes while it is left alone, give or take a quarter."""
+    rows: Literal["auto", "always", "never"] = "auto"
+    """Whether requests of the segment modes fetch score rows that this process does not hold from
+    Redis. auto: while that costs less than to score them, as measured; never: only the background
+    does, before it computes a row."""
 
 
 class BatchPolicy(Section, frozen=True, kw_only=True):
@@ -204,6 +247,12 @@ class DeploymentSettings(Section, frozen=True, kw_only=True):
     engines: Annotated[tuple[EngineName, ...], Meta(min_length=1)] = ("onnxruntime-cpu",)
     """In order; a failed call is scored again by the next. "popularity" needs no engine."""
     cache: CacheMode = "exact"
+    """exact: only identical requests share scores. segment: the score that the user's segment has
+    for the item, cached for everybody. segment_rescore: candidates ordered by that, and the first
+    `rescore_top` scored exactly; what the slate shows is exact."""
+    rescore_top: Annotated[int, Meta(ge=1, le=1_000)] = 30
+    """With segment_rescore: candidates of a request that are scored exactly, at least as many as
+    its slate has. `podium cache evaluate` measures what that costs."""
 
 
 class ExperimentSettings(Section, frozen=True, kw_only=True):
@@ -211,14 +260,26 @@ class ExperimentSettings(Section, frozen=True, kw_only=True):
 
     file: str | None = None
     """TOML, relative to the settings file."""
+    judge_every_s: Wait = 5.0
+    """Between two looks of the rule at the rollouts and their figures."""
+    price_per_hour: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    """What an hour of one engine costs, in any currency, for the costs in reports: the price of
+    the machine over how many engine calls it runs at a time. Without it costs are left out."""
 
 
 class EventSettings(Section, frozen=True, kw_only=True):
     """Exposures, impressions and clicks."""
 
     token_ttl_s: Lifetime = 86_400.0
-    """How long after the slate impressions and clicks count; also how long a repeated
+    """How long after the slate impressions and clicks are taken; also how long a repeated
     event_id is recognised."""
+    attribution_window_s: Lifetime = 3_600.0
+    """How long after the slate an impression or click must have happened, by its own timestamp,
+    to count for a variant; later ones are kept and counted as late. What is left of
+    token_ttl_s is for its delivery."""
+    max_clicks_per_unit: Count = 1_000
+    """Clicks of one unit that count in one phase of an experiment; further ones are counted as
+    capped, so that nobody can click a variant up."""
     max_events: Count = 1000
     """Events in one call."""
     timeout_s: Wait = 1.0
@@ -241,6 +302,9 @@ class TelemetrySettings(Section, frozen=True, kw_only=True):
     """Least severity of a log line."""
     sample_ratio: Fraction = 0.1
     """Share of traces started here that are recorded, unless OTEL_TRACES_SAMPLER says else."""
+    context_ids: bool = False
+    """Whether spans of experiments carry a digest of the user or session (feature_flag.context.id):
+    finds one user's requests, and puts a pseudonym of every user into the traces."""
 
 
 class Settings(Section, frozen=True, kw_only=True):

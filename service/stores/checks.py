@@ -9,9 +9,35 @@ import asyncio
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from service.settings import RedisSettings
+from service.stores.address import address_of
+from service.stores.clients import cluster_clients
+
 _CHECK_TIMEOUT_S = 1.0
 _CACHE_ADVICE = "set maxmemory, and maxmemory-policy to allkeys-lfu"
 _EVENTS_ADVICE = "set appendonly yes, appendfsync always and maxmemory-policy noeviction"
+
+
+async def cache_problems(url: str, redis: RedisSettings) -> tuple[str, ...]:
+    """What is wrong with the cache server at a URL, or with each that the URL names.
+
+    Raises:
+        StartupError: the URL cannot be used.
+    """
+    clients = cluster_clients(url, redis)
+    try:
+        told = await asyncio.gather(*(cache_server_problems(client) for client in clients))
+    finally:
+        for client in clients:
+            await client.aclose()
+    if len(clients) == 1:
+        return told[0]
+    places = [":".join(str(part) for part in address_of(client)[:2]) for client in clients]
+    return tuple(
+        f"{place}: {problem}"
+        for place, problems in zip(places, told, strict=True)
+        for problem in problems
+    )
 
 
 async def cache_server_problems(client: Redis) -> tuple[str, ...]:
@@ -24,9 +50,15 @@ async def cache_server_problems(client: Redis) -> tuple[str, ...]:
     problems = []
     if not int(memory.get("maxmemory", 0)):
         problems.append("the cache server may grow without limit: set maxmemory")
-    if memory.get("maxmemory_policy") == "noeviction":
+    policy = memory.get("maxmemory_policy")
+    if policy == "noeviction":
         problems.append(
             "the cache server refuses writes when it is full: set maxmemory-policy to allkeys-lfu"
+        )
+    elif policy != "allkeys-lfu":
+        problems.append(
+            f"the cache server evicts by {policy} and loses what is asked for often: "
+            "set maxmemory-policy to allkeys-lfu"
         )
     return tuple(problems)
 

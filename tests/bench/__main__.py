@@ -4,8 +4,17 @@
     batcher      the batcher, against direct calls of the engine
     engine       from ids to scores on ONNX Runtime, whole and split, and what was chosen why
     openvino     OpenVINO beside ONNX Runtime: precisions, and what steady shapes bring
+    cache_level  the cache level in the process: hit rates over Zipf demand, microseconds
     host         a call in the engine process that all workers share
+    cache-hits   hit rates of the real cache, replayed against the simulations of its design
+    cache-pages  item pages of a million items: warmed, replayed, warm against cold
+    cache-rows   a lookup of 100 score rows, and bytes per row in the cache server
+    cache-store  a lookup in the cache server: the lean client beside redis-py
     assignment   a decision of the experiments
+    arms         an equal model in two arms with a cache each: not to be called a loss
+    interleaving how many users interleaving and an A/B test need for the same difference
+    rollout      simulated rollouts with planted effects: how often the rule is right
+    statistics   do intervals, p-values and plans keep their promises: false alarms, coverage
     telemetry    metrics and traces per request
     generator    what the load generator itself costs per request
     device       a simulated device: the service side must not be the limit of a GPU
@@ -20,10 +29,12 @@ With ``--quick`` alone, or ``all --quick``, the long ones are short.
 import importlib
 import sys
 
-QUICK = ("device", "peers")
+QUICK = ("cache-hits", "cache_level", "device", "peers", "statistics")
 LOCAL = (
-    "rank", "engine", "openvino", "batcher", "host", "assignment", "telemetry", "generator",
-    "device",
+    "rank", "engine", "openvino", "batcher", "cache_level", "cache-hits", "cache-pages",
+    "cache-rows", "cache-store", "host",
+    "assignment", "arms", "interleaving", "rollout", "statistics", "telemetry",
+    "generator", "device",
 )  # fmt: skip
 EVERY = (*LOCAL, "peers")
 
@@ -46,7 +57,7 @@ def main() -> None:
 
 def run(name: str, options: list[str]) -> None:
     """One of the benches, as if its own module had been called."""
-    bench = importlib.import_module(f"tests.bench.bench_{name}")
+    bench = importlib.import_module(f"tests.bench.bench_{name.replace('-', '_')}")
     sys.argv = [f"python -m tests.bench {name}", *options]
     bench.main()
 

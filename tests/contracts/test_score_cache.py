@@ -1,4 +1,7 @@
-"""What every score cache promises, on the fake, on fakeredis and on a real Valkey."""
+"""What every score cache promises: the fake, and the slates over a dictionary and a real Valkey.
+
+The first level is off here: what it alone does is in `tests/service/cache/test_slates.py`.
+"""
 
 import asyncio
 import time
@@ -6,18 +9,19 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import numpy as np
 import pytest
-from fakeredis import FakeAsyncRedis, FakeServer
 
 from ranking_models.schema import Float32
 from service.cache import ScoreCache, SlateKey
-from service.cache.redis import RedisScoreCache
+from service.cache.opening import score_store
+from service.cache.slates import SlateCache
+from service.cache.store import ScoreStore
+from service.clock import SystemClock
 from service.settings import CacheSettings, RedisSettings
-from service.stores import cache_client
-from service.testing import FakeClock, MemoryScoreCache
+from service.testing import FakeClock, MemoryScoreCache, MemoryStore
 from tests.support.valkey import ValkeyServer
 
 # Far above what an answer takes: here it is right answers that are looked at.
-SETTINGS = CacheSettings(timeout_s=2.0)
+SETTINGS = CacheSettings(timeout_s=2.0, first_level_ttl_s=0, refresh_beta=0, ttl_jitter=0)
 
 
 @pytest.fixture
@@ -25,39 +29,31 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-@pytest.fixture(params=["memory", "fakeredis", "valkey"])
+@pytest.fixture(params=["memory", "slates", "slates over valkey"])
 async def cache(request: pytest.FixtureRequest, clock: FakeClock) -> AsyncIterator[ScoreCache]:
     if request.param == "memory":
         yield MemoryScoreCache(clock)
         return
-    if request.param == "fakeredis":
-        client = FakeAsyncRedis(server=FakeServer())
-    else:
+    store: ScoreStore = MemoryStore(clock)
+    if request.param != "slates":
         server: ValkeyServer = request.getfixturevalue("valkey")
-        client = cache_client(server.url, RedisSettings())
-    kept = RedisScoreCache(client, cache=SETTINGS, redis=RedisSettings(), clock=clock)
-    await kept.start()
+        store = score_store(server.url, cache=SETTINGS, redis=RedisSettings(), clock=SystemClock())
+    await store.start()
+    kept = SlateCache(store, settings=SETTINGS, clock=clock)
     yield kept
-    await kept.stop()
-    await client.aclose()
+    await store.stop()
 
 
 @pytest.fixture
-def stall(
-    request: pytest.FixtureRequest, cache: ScoreCache, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[], None]]:
+def stall(request: pytest.FixtureRequest, cache: ScoreCache) -> Iterator[Callable[[], None]]:
     """Makes the cache hang."""
-
-    async def for_ever(*command: object) -> None:
-        await asyncio.Event().wait()
-
     if isinstance(cache, MemoryScoreCache):
         yield lambda: setattr(cache, "lookup_s", 3600.0)
         return
-    assert isinstance(cache, RedisScoreCache)
-    if isinstance(cache._client, FakeAsyncRedis):
-        client = cache._client
-        yield lambda: monkeypatch.setattr(client, "get", for_ever)
+    assert isinstance(cache, SlateCache)
+    store = cache._store
+    if isinstance(store, MemoryStore):
+        yield lambda: setattr(store, "get_s", 3600.0)
         return
     server: ValkeyServer = request.getfixturevalue("valkey")
     yield server.freeze
@@ -185,6 +181,43 @@ async def test_the_status_tells_what_happened(cache):
     counters = status.counters
     assert (counters.hits, counters.misses, counters.writes) == (1, 1, 1)
     assert (counters.errors, counters.unreadable, counters.write_errors) == (0, 0, 0)
+
+
+async def test_past_its_soft_end_an_entry_is_stale_and_to_be_computed_anew(cache, clock):
+    await cache.put(key(), scores(), computed_s=0.0)
+    clock.advance(SETTINGS.ttl_s - 0.01)
+    assert (await cache.get(key())).refresh is False
+    clock.advance(0.02)
+
+    lookup = await cache.get(key())
+
+    assert (lookup.outcome, lookup.refresh) == ("stale", True)
+    assert lookup.age_s == pytest.approx(SETTINGS.ttl_s + 0.01)
+    np.testing.assert_array_equal(lookup.scores, scores())
+
+
+async def test_past_its_hard_end_an_entry_is_gone(cache, clock):
+    await cache.put(key(), scores(), computed_s=0.0)
+    clock.advance(SETTINGS.ttl_s * SETTINGS.hard_ttl_factor + 0.01)
+
+    assert (await cache.get(key())).outcome == "miss"
+
+
+async def test_a_slate_that_was_put_anew_is_fresh_again(cache, clock):
+    await cache.put(key(), scores(seed=1), computed_s=0.0)
+    clock.advance(SETTINGS.ttl_s + 1)
+    await cache.put(key(), scores(seed=2), computed_s=0.0)
+
+    lookup = await cache.get(key())
+
+    assert (lookup.outcome, lookup.age_s) == ("hit", 0.0)
+    np.testing.assert_array_equal(lookup.scores, scores(seed=2))
+
+
+async def test_one_of_many_may_compute_a_slate_and_nobody_has_to_give_that_back(cache, clock):
+    assert await cache.claim(key(), for_s=0.2) is True
+    assert await cache.claim(key(), for_s=0.2) is False
+    assert await cache.claim(key("other"), for_s=0.2) is True
 
 
 async def test_a_fresh_cache_belongs_to_epoch_0(cache):

@@ -92,7 +92,13 @@ def test_a_repeated_request_is_answered_from_the_cache_with_the_same_scores(serv
         "context": {"hour": 3},
     }
     computed = server.rank(**body).json()
-    assert computed["cache"] == {"result": "miss", "hits": 0, "misses": 20, "age_ms": None}
+    assert computed["cache"] == {
+        "result": "miss",
+        "hits": 0,
+        "misses": 20,
+        "age_ms": None,
+        "level": None,
+    }
 
     cached = server.rank(**body).json()
 

@@ -164,6 +164,12 @@ def write_tiny_bundle(
     return write_bundle(root, tiny_contents(name=name, items=items, users=users, seed=seed))
 
 
+def write_tiny_segmented_bundle(root: Path) -> Path:
+    """Like `write_tiny_bundle`, with five segments: nobody's, and user ``uN`` in ``1 + N % 4``."""
+    contents = with_parts(tiny_contents())
+    return write_bundle(root, msgspec.structs.replace(contents, split=None))
+
+
 def reseal(path: Path) -> None:
     """Make the manifest of a tampered bundle agree with its files again.
 

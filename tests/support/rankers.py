@@ -6,18 +6,21 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from experiments.assignment import Assigner
+from experiments.comparison import Comparison
 from experiments.definition import Experiment
-from experiments.events import Exposure
 from experiments.source import FixedExperiments
 from ranking_models.bundle import Bundle
 from service.batching.batcher import Batcher
 from service.cache import ScoreCache
+from service.cache.rows import RowLevels
 from service.clock import Clock
 from service.deployments import Deployment, Deployments
 from service.deployments.deployment import score_hash
+from service.deployments.segment_rows import segment_rows
 from service.engines import Engine
 from service.engines.chain import EngineChain
 from service.engines.link import EngineLink
+from service.events.exposures import Observation
 from service.events.signing import SigningKeys
 from service.events.slates import SlateIds
 from service.events.tokens import ExposureTokens
@@ -28,6 +31,7 @@ from service.ranker import Ranked, Ranker
 from service.routing import Router
 from service.scoring import SlateScorer
 from service.settings import BatchPolicy, DeploymentSettings
+from service.shadow.scorer import ShadowScorer
 from service.slate import PopularityOrder
 from service.telemetry import ExportSettings, Telemetry, create_telemetry
 from tests.support.figures import page_of
@@ -41,10 +45,10 @@ class KeptExposures:
     """An exposure sink that keeps what it is given."""
 
     def __init__(self) -> None:
-        self.recorded: list[Exposure] = []
+        self.recorded: list[Observation] = []
 
-    def record(self, exposure: Exposure) -> None:
-        self.recorded.append(exposure)
+    def record(self, observation: Observation) -> None:
+        self.recorded.append(observation)
 
     async def start(self) -> None: ...
 
@@ -66,7 +70,12 @@ class Kitchen:
         self.deployments = Deployments([*deployments])
         self.clock = clock
         self.exposures = KeptExposures()
+        self.comparisons: list[Comparison] = []
         self.telemetry = quiet_telemetry(clock)
+        self.shadow = ShadowScorer(
+            self.deployments, clock, self.telemetry.metrics, tell=self.comparisons.append
+        )
+        """To be started by tests that want copies scored."""
         self.ranker = Ranker(
             router=Router(
                 FixedExperiments(Assigner(experiments)),
@@ -83,6 +92,7 @@ class Kitchen:
             telemetry=self.telemetry,
             clock=clock,
             allow_degraded=allow_degraded,
+            shadow=self.shadow,
         )
 
     async def rank(self, *candidates: str, **fields: Any) -> Ranked:
@@ -110,19 +120,32 @@ def deployment_of(
     name: str = "ranker",
     cache: ScoreCache | None = None,
     policy: BatchPolicy = POLICY,
+    rows: RowLevels | None = None,
+    settings: DeploymentSettings | None = None,
 ) -> Deployment:
-    """A deployment over a chain of engines; without any it ranks by popularity."""
+    """A deployment over a chain of engines; without any it ranks by popularity.
+
+    With `rows` and a bundle that has segments, the segment modes can be had.
+    """
     chains = (EngineChain(engines, clock),) if engines else ()
     first = engines[0].info.name if engines else "popularity"
+    batcher = Batcher(chains, policy, clock) if chains else None
+    features, named = BundleFeatures(bundle), score_hash(bundle, "fp32", first)
+    segments = None
+    if rows is not None and batcher is not None:
+        segments = segment_rows(
+            bundle, features, batcher, rows, name=name, score_hash=named, clock=clock
+        )
     return Deployment(
         name=name,
-        settings=DeploymentSettings(model="tiny", cache="exact" if cache else "off"),
+        settings=settings or DeploymentSettings(model="tiny", cache="exact" if cache else "off"),
         bundle=bundle,
-        features=BundleFeatures(bundle),
+        features=features,
         popularity=PopularityOrder(bundle.popularity),
-        score_hash=score_hash(bundle, "fp32", first),
-        batcher=Batcher(chains, policy, clock) if chains else None,
+        score_hash=named,
+        batcher=batcher,
         chains=chains,
+        segments=segments,
         cache=cache,
     )
 

@@ -36,10 +36,12 @@ class ValkeyServer:
 
     Options are those of valkey.conf: ``ValkeyServer(maxmemory="3mb")``,
     ``ValkeyServer(appendonly="yes", appendfsync="always")``. An underscore
-    stands for a dash. Data on disk survives `kill` and `start`.
+    stands for a dash. Data on disk survives `kill` and `start`. Another server
+    program than the embedded one, such as Redis, is named by its path.
     """
 
-    def __init__(self, **options: str) -> None:
+    def __init__(self, *, binary: Path | None = None, **options: str) -> None:
+        self._binary = binary
         # pytest's tmp_path can be longer than the 107 bytes a socket path may have.
         self.directory = Path(tempfile.mkdtemp(prefix="podium-test-"))
         self.socket_path = self.directory / "valkey.sock"
@@ -64,7 +66,7 @@ class ValkeyServer:
         log = self.directory / "valkey.log"
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [*DIES_WITH_US, str(os.getpid()), str(get_binary_path()), *flags],
+                [*DIES_WITH_US, str(os.getpid()), str(self._binary or get_binary_path()), *flags],
                 stdout=output,
                 stderr=output,
             )

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ranking_models.schema import Float32
+from service.cache.rows import RowLevels
 from service.deployments import Deployment, DeploymentLoader, Models
 from service.messages import RankRequest
 from service.settings import (
@@ -14,7 +15,7 @@ from service.settings import (
     ModelSettings,
     Settings,
 )
-from service.testing import FakeClock, MemoryScoreCache
+from service.testing import FakeClock, MemoryScoreCache, MemoryStore
 from tests.support.bundles import write_tiny_bundle
 from tests.support.rankers import quiet_telemetry
 
@@ -45,6 +46,7 @@ class Home:
             LoadedSettings(settings=settings, directory=self.directory),
             self.directory,
             cache=MemoryScoreCache(self.clock),
+            rows=RowLevels.over(MemoryStore(self.clock), settings.cache, self.clock),
             telemetry=quiet_telemetry(self.clock),
             clock=self.clock,
         )

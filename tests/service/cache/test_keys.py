@@ -43,6 +43,13 @@ def test_a_key_has_no_braces_which_would_pick_its_cluster_slot():
     assert not set("{}") & set(text)
 
 
+def test_an_arm_that_keeps_to_itself_is_in_the_namespace():
+    text = key(arm="price:{x}/b").text
+
+    assert re.fullmatch(r"podium:0:cafe0123~[\w-]{22}:R(:[\w-]{22}){3}", text)
+    assert text.split(":")[3:] == key().text.split(":")[3:]
+
+
 def test_the_same_request_has_the_same_key_in_every_process():
     """Replicas share entries, so this key may only change together with the value's version."""
     assert key().text == PINNED
@@ -99,6 +106,7 @@ def requests(draw):
         "context": draw(rows),
         "items": items,
         "overrides": draw(st.dictionaries(st.sampled_from(items), features, max_size=2)),
+        "arm": draw(st.sampled_from(["", "e/a", "e/b", "e/a,f/a"])),
     }
 
 
@@ -116,6 +124,7 @@ def meaning(request) -> list[object]:
     return [
         request["score_hash"],
         request["epoch"],
+        request["arm"],
         *([a.tolist() for a in request[who].inputs().values()] for who in ("user", "context")),
         list(request["items"]),
         sorted((item, sorted((n, repr(v)) for n, v in f.items())) for item, f in given.items()),

@@ -4,6 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from ranking_models.bundle import list_bundles, write_bundle
+from service.cache.rows import RowLevels
 from service.deployments import DeploymentLoader, Models, bundle_directory
 from service.deployments.loading import settled
 from service.errors import StartupError
@@ -14,7 +15,7 @@ from service.settings import (
     ModelSettings,
     Settings,
 )
-from service.testing import MemoryScoreCache
+from service.testing import MemoryScoreCache, MemoryStore
 from tests.support.bundles import overwrite, tiny_contents, write_tiny_bundle
 from tests.support.rankers import quiet_telemetry
 
@@ -38,6 +39,7 @@ def load(tmp_path, clock):
             LoadedSettings(settings=settings, directory=tmp_path),
             tmp_path,
             cache=MemoryScoreCache(clock),
+            rows=RowLevels.over(MemoryStore(clock), settings.cache, clock),
             telemetry=quiet_telemetry(clock),
             clock=clock,
         )
@@ -75,11 +77,12 @@ def test_deployments_of_different_models_share_nothing(load, path, tmp_path):
     assert len(loaded.batchers) == len(loaded.bundles) == 2
 
 
-def test_the_cache_mode_decides_whether_there_is_a_cache(load, path):
+def test_whoever_has_engines_has_a_cache_and_its_mode_decides_whether_it_is_asked(load, path):
     loaded = load(on={}, off={"cache": "off"}, by_popularity={"engines": ("popularity",)})
 
     assert loaded["on"].cache is not None
-    assert loaded["off"].cache is None
+    assert loaded["off"].cache is not None, "a variant may want it"
+    assert loaded["off"].settings.cache == "off"
     assert loaded["by_popularity"].cache is None
 
 

@@ -1,7 +1,9 @@
 import pytest
 from redis.asyncio import Redis
 
-from service.stores import cache_server_problems, events_server_problems
+from service.settings import RedisSettings
+from service.stores import cache_problems, cache_server_problems, events_server_problems
+from tests.support.store_servers import TcpServer
 from tests.support.valkey import ValkeyServer
 
 CACHE = {"maxmemory": "10mb", "maxmemory_policy": "allkeys-lfu"}
@@ -12,7 +14,7 @@ EVENTS = {"appendonly": "yes", "appendfsync": "always", "maxmemory_policy": "noe
     ("changed", "advice"),
     [
         ({}, []),
-        ({"maxmemory_policy": "volatile-lru"}, []),
+        ({"maxmemory_policy": "volatile-lru"}, ["volatile-lru and loses what is asked for often"]),
         ({"maxmemory": "0"}, ["set maxmemory"]),
         ({"maxmemory_policy": "noeviction"}, ["maxmemory-policy to allkeys-lfu"]),
         (
@@ -65,3 +67,21 @@ async def test_a_server_that_does_not_tell_is_unknown_and_no_failure(valkey, che
 async def test_a_server_that_is_not_there_has_no_problems(check, tmp_path):
     async with Redis.from_url(f"unix://{tmp_path}/nobody") as client:
         assert await check(client) == ()
+
+
+async def test_every_node_that_a_cluster_url_names_is_checked():
+    with TcpServer(**CACHE) as fine, TcpServer() as careless:
+        url = f"redis+cluster://127.0.0.1:{fine.port},127.0.0.1:{careless.port}"
+        problems = await cache_problems(url, RedisSettings())
+
+    assert len(problems) == 2
+    assert all(problem.startswith(f"127.0.0.1:{careless.port}: ") for problem in problems)
+
+
+async def test_one_server_is_checked_by_its_url(valkey):
+    problems = await cache_problems(valkey.url, RedisSettings())
+
+    assert [problem.rpartition(": ")[2] for problem in problems] == [
+        "set maxmemory",
+        "set maxmemory-policy to allkeys-lfu",
+    ]

@@ -14,9 +14,13 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from service.cache.opening import score_store
+from service.cache.store import StoredEntry
+from service.clock import SystemClock
 from service.errors import StartupError
-from service.settings import EventSettings, RedisSettings
-from service.stores import cache_client, events_client, redacted
+from service.settings import CacheSettings, EventSettings, RedisSettings
+from service.stores import cache_client, cluster_clients, events_client, place_of, redacted
+from tests.support.store_servers import free_port, redis_7
 from tests.support.valkey import ValkeyServer
 
 PATIENT = RedisSettings(connect_timeout_s=5.0)
@@ -146,6 +150,65 @@ async def test_tls_refuses_a_server_that_nobody_vouches_for(tls_port):
             await client.ping()
 
 
+async def test_certificates_come_from_the_settings_too(tls_port, certificate):
+    url = f"rediss://localhost:{tls_port}"
+    redis = RedisSettings(
+        url=url,
+        connect_timeout_s=5.0,
+        tls_ca=str(certificate),
+        tls_cert=str(certificate),
+        tls_key=str(certificate),
+    )
+
+    async with cache_client(url, redis) as client, events_client(url, redis, EVENTS) as events:
+        assert await client.ping()
+        assert await events.ping()
+
+
+async def test_a_store_over_tls_goes_through_redis_py(tls_port, certificate):
+    url = f"rediss://localhost:{tls_port}"
+    redis = RedisSettings(url=url, connect_timeout_s=5.0, tls_ca=str(certificate))
+    store = score_store(url, cache=CacheSettings(timeout_s=5.0), redis=redis, clock=SystemClock())
+    await store.start()
+    await store.put([StoredEntry("podium:0:a", b"value", 10.0)])
+
+    assert store.status().client == "redis-py"
+    assert (await store.get(["podium:0:a"])).values == (b"value",)
+    await store.stop()
+
+
+async def test_a_server_that_wants_to_know_us_is_shown_our_certificate(certificate):
+    files = {name: str(certificate) for name in ("tls_cert_file", "tls_key_file")}
+    port = free_port()
+    with ValkeyServer(
+        binary=redis_7(), tls_port=str(port), tls_ca_cert_file=str(certificate), **files
+    ):
+        url = f"rediss://localhost:{port}"
+        known = RedisSettings(
+            url=url, connect_timeout_s=5.0, tls_ca=str(certificate), tls_cert=str(certificate)
+        )
+        async with cache_client(url, known) as client:
+            assert await client.ping()
+        stranger = RedisSettings(url=url, connect_timeout_s=5.0, tls_ca=str(certificate))
+        async with cache_client(url, stranger) as client:
+            with pytest.raises(RedisConnectionError):
+                await client.ping()
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"url": "rediss://h", "tls_key": "k"}, "tls_key needs tls_cert"),
+        ({"url": "redis://h", "tls_ca": "c"}, "there is none"),
+        ({"tls_cert": "c"}, "there is none"),
+        ({"cluster": True}, "cluster needs url"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(given, why):
+    with pytest.raises(ValueError, match=why):
+        RedisSettings(**given)
+
+
 # --- messages ----------------------------------------------------------------
 
 
@@ -184,11 +247,17 @@ def test_no_password_is_shown_however_it_is_spelled(password):
         "redis://podium:geheim@host/0?db=x",
         "rediss://podium:geheim@host?ssl_ca_certs=/nowhere.pem",
         "localhost:6379",
+        "redis+cluster://podium:geheim@",
+        "redis+cluster://podium:geheim@host/1",
+        "redis+cluster://podium:geheim@host:port",
+        "redis+sentinel://podium:geheim@host:26379",
+        "redis+sentinel://podium:ge/heim@host:26379/shop",
+        "redis+nonsense://podium:geheim@host:26379/shop",
     ],
 )
 def test_a_url_that_cannot_be_used_is_refused_at_start_in_one_line(url):
     with pytest.raises(StartupError) as refused:
-        cache_client(url, RedisSettings())
+        cluster_clients(url, RedisSettings())
 
     message = str(refused.value)
     assert message.startswith("redis.url ")
@@ -199,3 +268,41 @@ def test_a_url_that_cannot_be_used_is_refused_at_start_in_one_line(url):
 def test_the_event_url_is_named_by_its_setting():
     with pytest.raises(StartupError, match=r"^redis\.events_url "):
         events_client("http://host", RedisSettings(), EVENTS)
+
+
+def test_events_are_not_kept_in_a_cluster():
+    redis = RedisSettings(url="redis://podium:geheim@host", cluster=True)
+
+    with pytest.raises(StartupError, match=r"set redis\.events_url to one server") as refused:
+        events_client("redis://podium:geheim@host", redis, EVENTS)
+
+    assert "geheim" not in str(refused.value)
+
+
+def test_where_one_server_is_needed_a_cluster_is_refused():
+    with pytest.raises(StartupError, match="names a cluster"):
+        cache_client("redis+cluster://host", RedisSettings())
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("redis://podium:geheim@h:1/2", ("h", 1, 2)),
+        ("unix:///run/v.sock?db=1", ("/run/v.sock", None, 1)),
+        ("redis+cluster://a:1,b:2", ("a", 1, 0)),
+        ("redis+sentinel://a:1,b:2/shop/3", ("a", 1, 3)),
+    ],
+)
+def test_telemetry_is_told_where_a_url_leads(url, place):
+    assert place_of(url, RedisSettings()) == place
+
+
+def test_nothing_that_finds_a_master_by_sentinel_retries_either():
+    client = cache_client("redis+sentinel://a,b/shop", PATIENT)
+    pool = client.connection_pool
+    sentinels = pool.sentinel_manager.sentinels
+
+    connections = [p.make_connection() for p in (pool, *(s.connection_pool for s in sentinels))]
+
+    assert len(connections) == 3
+    assert all(connection.retry.get_retries() == 0 for connection in connections)

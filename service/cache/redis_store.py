@@ -1,0 +1,85 @@
+"""A line through redis-py: one server, found by address or by Sentinel, with or without TLS.
+
+Every call holds one of `pool_size` slots and runs under one timer that covers
+the wait for the slot, the connection and the commands (redis-py has a timer
+for each; together they are half of a lookup's CPU time). The timer is patient
+with a busy event loop: see `patience`. A call that it cuts off, or whose
+replies cannot be right, costs its connection, so that what still arrives can
+reach nobody else.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
+
+from service.cache.link import EPOCH, Command, NoTurn, check_replies, epoch_in
+from service.cache.patience import Patience
+
+
+class RedisLine:
+    """Borrows a connection of a client's pool per call."""
+
+    def __init__(self, client: Redis, *, pool_size: int) -> None:
+        """Take a client of `service.stores.cache_client`; `close` closes it."""
+        self._client = client
+        self._pool = client.connection_pool
+        self._slots = asyncio.Semaphore(pool_size)
+        self._under_way = 0
+        self._lost = 0
+
+    @property
+    def under_way(self) -> int:
+        return self._under_way
+
+    @property
+    def lost(self) -> int:
+        return self._lost
+
+    async def run(self, commands: Sequence[Command], bound_s: float) -> list[object]:
+        """The replies, from one round trip."""
+        began: float | None = None
+        loop = asyncio.get_running_loop()
+        self._under_way += 1
+        try:
+            async with Patience(bound_s), self._slots:
+                began = loop.time()
+                return await self._on_a_connection(commands)
+        except TimeoutError:
+            if began is None or loop.time() - began < bound_s / 4:
+                raise NoTurn("too many calls are under way") from None
+            raise
+        finally:
+            self._under_way -= 1
+
+    async def look(self, bound_s: float) -> bytes | None:
+        """The purge epoch, over a connection that lookups cannot hold."""
+        async with Patience(bound_s):
+            (reply,) = await self._on_a_connection([EPOCH])
+        return epoch_in(reply)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def _on_a_connection(self, commands: Sequence[Command]) -> list[object]:
+        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            await connection.send_packed_command(connection.pack_commands(commands))
+            replies = [await _reply(connection) for _ in commands]
+            check_replies(commands, replies)
+            return replies
+        except BaseException:
+            self._lost += 1
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            await self._pool.release(connection)
+
+
+async def _reply(connection: AbstractConnection) -> object:
+    try:
+        return await connection.read_response()
+    except ResponseError as refusal:
+        return refusal

@@ -1,0 +1,1 @@
+"""The cache looked after by hand: filled before demand comes, looked into, purged."""

@@ -1,0 +1,161 @@
+"""What only people ask of the cache server: never on a request's path, over a client of its own."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
+
+from msgspec import Struct
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import RedisError, ResponseError
+
+from service.cache.keys import EPOCH_KEY
+from service.errors import CacheUnavailable
+from service.warming.values import KeyCount, ServerFigures
+
+ANSWER_LIMIT_S = 2.0
+MOST_SCANNED = 1_000_000
+SCAN_LIMIT_S = 5.0
+_SCANNED_AT_ONCE = 1_000
+_PREFIX = "podium:"
+
+Reply = TypeVar("Reply")
+
+
+class Held(Struct, frozen=True):
+    """Bytes under a key."""
+
+    value: bytes | None
+    """None: nothing, or no bytes."""
+    expires_in_s: float | None
+
+
+class _WrongType(Exception):
+    """Something else than bytes is under the key."""
+
+
+class CacheServer:
+    """Asks the cache server, each time within a limit. For one event loop.
+
+    Args:
+        client: Of its own; whoever made it closes it.
+    """
+
+    def __init__(self, client: Redis | RedisCluster) -> None:
+        self._client: Any = client
+        # Replicas hold the same once more.
+        is_cluster = isinstance(client, RedisCluster)
+        self._each = {"target_nodes": RedisCluster.PRIMARIES} if is_cluster else {}
+
+    async def purge(self) -> int:
+        """Begin a new epoch.
+
+        Raises:
+            CacheUnavailable: no answer, so nobody knows whether it has begun.
+        """
+        return int(await self._asked(self._client.incr(EPOCH_KEY)))
+
+    async def held(self, key: str) -> Held:
+        """What is there, with the time that it has left.
+
+        Raises:
+            CacheUnavailable: no answer.
+        """
+        try:
+            value = await self._asked(self._client.get(key))
+        except _WrongType:
+            return Held(None, None)
+        left_ms = int(await self._asked(self._client.pttl(key)))
+        return Held(value, left_ms / 1000 if left_ms >= 0 else None)
+
+    async def keep(self, key: str, value: bytes, ttl_s: int) -> None:
+        """Write a note of our own.
+
+        Raises:
+            CacheUnavailable: no answer, or it takes no writes.
+        """
+        await self._asked(self._client.set(key, value, ex=ttl_s))
+
+    async def figures(self) -> ServerFigures:
+        """How full it is, and what it does about that.
+
+        Raises:
+            CacheUnavailable: no answer, or it does not tell.
+        """
+        memory = _by_node(await self._asked(self._client.info("memory", **self._each)))
+        stats = _by_node(await self._asked(self._client.info("stats", **self._each)))
+        sizes = await self._asked(self._client.dbsize(**self._each))
+        keys = sum(sizes.values()) if isinstance(sizes, dict) else int(sizes)
+        return ServerFigures(
+            nodes=len(memory),
+            keys=keys,
+            used_memory_bytes=_sum(memory, "used_memory"),
+            max_memory_bytes=_sum(memory, "maxmemory"),
+            policy=", ".join(sorted({str(one.get("maxmemory_policy", "?")) for one in memory})),
+            evicted=_sum(stats, "evicted_keys"),
+            expired=_sum(stats, "expired_keys"),
+        )
+
+    async def count(self, epoch: int) -> KeyCount:
+        """The keys by kind: a walk through all of them, a thousand at a time, bounded.
+
+        Args:
+            epoch: Now.
+
+        Raises:
+            CacheUnavailable: no answer.
+        """
+        counts = dict.fromkeys(("slates", "rows", "older", "other"), 0)
+        seen, is_complete = 0, True
+        try:
+            async with asyncio.timeout(SCAN_LIMIT_S):
+                async for key in self._client.scan_iter(count=_SCANNED_AT_ONCE):
+                    counts[kind_of(key.decode(errors="replace"), epoch)] += 1
+                    seen += 1
+                    if seen >= MOST_SCANNED:
+                        is_complete = False
+                        break
+        except TimeoutError:
+            is_complete = False
+        except (RedisError, OSError) as problem:
+            raise CacheUnavailable(_words(problem)) from None
+        return KeyCount(**counts, is_complete=is_complete)
+
+    async def _asked(self, reply: Awaitable[Reply]) -> Reply:
+        try:
+            async with asyncio.timeout(ANSWER_LIMIT_S):
+                return await reply
+        except ResponseError as refusal:
+            if str(refusal).startswith("WRONGTYPE"):
+                raise _WrongType from None
+            raise CacheUnavailable(_words(refusal)) from None
+        except (RedisError, OSError, TimeoutError) as problem:
+            raise CacheUnavailable(_words(problem)) from None
+
+
+def kind_of(key: str, epoch: int) -> str:
+    """Which field of a `KeyCount` counts a key."""
+    parts = key.split(":")
+    if not key.startswith(_PREFIX) or len(parts) < 4 or not parts[1].isdigit():
+        return "other"
+    kinds = {"R", "S"}.intersection(parts[3:5])
+    if not kinds or parts[-1] == "lock":
+        return "other"
+    if int(parts[1]) != epoch:
+        return "older"
+    return "slates" if "R" in kinds else "rows"
+
+
+def _by_node(info: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """One mapping per server: a cluster's answer is a mapping of them."""
+    nodes: list[Mapping[str, Any]] = [one for one in info.values() if isinstance(one, dict)]
+    return nodes if nodes and len(nodes) == len(info) else [info]
+
+
+def _sum(nodes: list[Mapping[str, Any]], name: str) -> int:
+    return sum(int(node.get(name, 0)) for node in nodes)
+
+
+def _words(problem: Exception) -> str:
+    if isinstance(problem, TimeoutError):
+        return f"no answer from the cache server within {ANSWER_LIMIT_S:g} s"
+    return f"the cache server: {problem}" if str(problem) else type(problem).__name__
