@@ -25,6 +25,7 @@ class Split(StrEnum):
 
 
 def bench(
+    context: typer.Context,
     model: Annotated[
         str | None,
         typer.Argument(
@@ -66,7 +67,8 @@ def bench(
     price: Annotated[
         float | None,
         typer.Option(
-            help="Of this machine for an hour, in any currency: adds the cost of a million rows.",
+            help="Of this machine for an hour, in any currency: adds the cost of a million rows, "
+            "or of a million rankings.",
             min=0.0,
             max=1e9,
         ),
@@ -80,26 +82,53 @@ def bench(
         Path | None,
         typer.Option("--json", help="Write all figures; - prints them alone.", metavar="FILE"),
     ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="Draw rows/s and ms over rows.", metavar="FILE.svg")
+    plot: Annotated[Path | None, typer.Option(help="Draw the figures.", metavar="FILE.svg")] = None,
+    story: Annotated[
+        bool,
+        typer.Option(
+            "--story",
+            help="The same traffic against PyTorch behind FastAPI, ONNX Runtime, batching, "
+            "reduced precision, and the cache; about five minutes.",
+        ),
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The story in about one minute: a first look.")
+    ] = False,
+    peer_python: Annotated[
+        Path | None,
+        typer.Option(
+            help="The interpreter of the story's steps without Podium, with podium[train] and "
+            "FastAPI. Default: this one.",
+            metavar="PYTHON",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes of every step of the story. Default: the cores, at most 8.",
+            min=1,
+            max=64,
+        ),
     ] = None,
 ) -> None:
     """Measure a bundle on this machine's engines and recommend settings.
 
     Every engine first has to give the golden scores, then all are timed in interleaved rounds
-    on users and items of the bundle.
+    on users and items of the bundle. With --story whole servers are compared instead.
 
     Example: podium bench movielens --threads 1,2 --price 0.10 --json b.json --plot b.svg
     """
     from ranking_models.bundle import Bundle
     from ranking_models.report_files import check_writable, write_whole
     from service.cli.bench_progress import drawn_progress
+    from service.cli.bench_story import bench_story, refuse_foreign
     from service.clock import SystemClock
     from service.profiling import ProfileOptions, encode_profile, profile_bundle
     from service.profiling.drawing import draw_profile
     from service.profiling.text import render_profile
     from service.settings import EngineSettings, default_state_directory
 
+    refuse_foreign(context, story=story)
     asked = _asked(engines, precisions, threads, split)
     sizes = _numbers("--rows", rows, MOST_ROWS)
     to_stdout = json == Path("-")
@@ -107,6 +136,17 @@ def bench(
     for path in files:
         check_writable(path)
     chosen = _chosen(model, bundles)
+    if story:
+        bench_story(
+            chosen.path,
+            quick=quick,
+            peer_python=peer_python,
+            workers=workers,
+            price=price,
+            json=json,
+            plot=plot,
+        )
+        return
     options = ProfileOptions(
         asked=asked,
         rows=sizes,

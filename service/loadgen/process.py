@@ -49,6 +49,10 @@ class ServiceProcess:
             raise StartupError(self.last_line() or "podium serve ended without a word")
         return self._url
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def last_line(self) -> str:
         """The newest line that the service wrote for people, without its prefix."""
         lines = [line for line in self._last_lines if line and not line.startswith("{")]

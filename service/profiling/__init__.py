@@ -8,6 +8,7 @@ recommending.py  from figures to settings, with reasons
 profile.py       all of it, in a line
 values.py        what a `Profile` holds: the JSON
 text.py, drawing.py   the same for people
+story/           whole servers compared, from PyTorch behind FastAPI to a warm cache
 """
 
 from service.profiling.contenders import Asked

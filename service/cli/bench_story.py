@@ -1,0 +1,68 @@
+"""``podium bench --story``: from PyTorch behind a web framework to a warm cache, step by step."""
+
+import signal
+import sys
+from pathlib import Path
+
+import typer
+
+OWN = ("quick", "peer_python", "workers")
+"""Options of the story alone."""
+SHARED = ("model", "bundles", "price", "json", "plot", "story")
+
+
+def refuse_foreign(context: typer.Context, *, story: bool) -> None:
+    """Refuse options that the other of the two measurements takes."""
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        given = source is not None and source.name != "DEFAULT"
+        foreign = name not in OWN + SHARED if story else name in OWN
+        if given and foreign:
+            option = max(parameter.opts, key=len)
+            says = "does not take" if story else "is needed for"
+            raise typer.BadParameter(f"--story {says} {option}")
+
+
+def bench_story(
+    bundle: Path,
+    *,
+    quick: bool,
+    peer_python: Path | None,
+    workers: int | None,
+    price: float | None,
+    json: Path | None,
+    plot: Path | None,
+) -> None:
+    """Tell the story of a bundle; ``json`` may be ``-``, and files are known to be writable."""
+    from ranking_models.bundle import Bundle
+    from ranking_models.report_files import write_whole
+    from service.cli.bench_progress import drawn_progress
+    from service.clock import SystemClock
+    from service.processes.plan import MOST_WORKERS, usable_cores
+    from service.profiling.story import FULL, QUICK, StoryOptions, encode_story, tell_story
+    from service.profiling.story.drawing import draw_story
+    from service.profiling.story.text import render_story
+    from service.settings import default_state_directory
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the steps must not outlive us
+    options = StoryOptions(
+        plan=QUICK if quick else FULL,
+        workers=workers or min(usable_cores(), MOST_WORKERS),
+        peer_python=peer_python or Path(sys.executable),
+        price_per_hour=price,
+        plans=default_state_directory() / "plans",
+    )
+    with drawn_progress(sys.stderr) as progress:
+        story = tell_story(Bundle.open(bundle), options, progress=progress, clock=SystemClock())
+    if plot is not None:
+        write_whole(plot, draw_story(story).encode())
+    if json == Path("-"):
+        sys.stdout.buffer.write(encode_story(story))
+        return
+    if json is not None:
+        write_whole(json, encode_story(story))
+    typer.echo(render_story(story), nl=False)
+    for path in (json, plot):
+        if path is not None:
+            typer.echo(f"wrote {path}", err=True)

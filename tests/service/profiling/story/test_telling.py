@@ -1,0 +1,66 @@
+"""The story told for real, in little: processes started, checked, measured, and gone."""
+
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ranking_models.architectures import Imported
+from ranking_models.bundle import Bundle, write_bundle
+from service.profiling.story import Plan, StoryOptions, tell_story
+from service.testing import FakeClock
+from tests.support.bundles import tiny_contents
+
+LITTLE = Plan(rounds=1, seconds=0.3, connections=(8,), warm_s=5.0, choosing_s=0.1)
+
+
+class Told:
+    """What was begun."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.shares: list[float] = []
+
+    def begin(self, what: str) -> None:
+        self.begun.append(what)
+
+    def share(self, done: float) -> None:
+        self.shares.append(done)
+
+
+@pytest.mark.slow
+def test_a_story_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    # Without a network, so that nobody waits for PyTorch to be loaded.
+    imported = Imported(producer="somebody", sha256="0" * 64)
+    contents = msgspec.structs.replace(tiny_contents(items=60), architecture=imported)
+    bundle = Bundle.open(write_bundle(tmp_path / "bundles", contents))
+    options = StoryOptions(
+        plan=LITTLE,
+        workers=1,
+        peer_python=Path(sys.executable),
+        price_per_hour=1.0,
+        plans=tmp_path / "plans",
+    )
+    progress = Told()
+
+    story = tell_story(bundle, options, progress=progress, clock=FakeClock())
+
+    reasons = {left.number: left.reason for left in story.left_out}
+    assert "imported as an ONNX graph" in reasons[0]
+    assert reasons[3]
+    assert [step.number for step in story.steps] == [1, 2, 4]
+    assert story.steps[0].times == 1.0
+    for step in story.steps:
+        assert step.per_s > 0
+        assert step.failed == 0
+        assert step.largest_difference <= 1e-4
+        assert step.closed.p50_ms <= step.closed.p99_ms
+        assert step.cost_per_million_rankings == pytest.approx(1e6 / 3600 / step.per_s)
+    assert [step.page_hits for step in story.steps] == [None, None, 1.0]
+    assert story.traffic.warmed_pages == story.traffic.items == 60
+    assert progress.begun[-1] == "measuring"
+    assert progress.shares[-1] == 1.0
+    assert list((tmp_path / "scratch").iterdir()) == []
