@@ -11,22 +11,22 @@ from contextlib import (
     closing,
     contextmanager,
 )
+from functools import partial
 from importlib.metadata import version
 
 import msgspec
 from litestar.types import ASGIApp
 from msgspec import Struct
 
-from experiments.assignment import Assigner
-from experiments.source import FixedExperiments
 from ranking_models.schema import FeatureSchema
 from service.api.access import Access
 from service.api.application import application
 from service.api.draining import Draining
-from service.api.given import RankingParts
-from service.cache.redis import RedisScoreCache
+from service.api.given import CacheParts, RankingParts
+from service.cache.opening import score_store
+from service.cache.rows import RowLevels
+from service.cache.slates import SlateCache, lifetimes
 from service.clock import Clock, SystemClock
-from service.definitions import load_experiments
 from service.deployments import DeploymentLoader, Deployments, Models
 from service.deployments.changes import ModelChanges
 from service.deployments.recovery import looked_after
@@ -41,22 +41,28 @@ from service.feedback import Feedback, open_feedback
 from service.fleet import Alone, Fleet
 from service.health import Health
 from service.heap import settled
-from service.probes import Probe, probes, watch
+from service.probes import Probe, experiments_health, probes, watch
 from service.processes.figures import FIGURES, Reporter
 from service.processes.handover import Handover
 from service.ranker import Ranker
+from service.rollouts.opening import Rollouts, open_rollouts
+from service.rollouts.reporting import ExperimentReports
 from service.routing import Router
 from service.scoring import SlateScorer
 from service.settings import LoadedSettings, Settings, otel_variables
+from service.shadow.scorer import ShadowScorer
 from service.stores import (
     Stores,
-    address_of,
-    cache_client,
-    cache_server_problems,
+    cache_problems,
     embedded_stores,
+    place_of,
     redacted,
 )
 from service.telemetry import Telemetry, configure_logging, create_telemetry, export_settings
+from service.warming.inspection import Inspector
+from service.warming.opening import open_cache_server
+from service.warming.server import CacheServer
+from service.warming.warmer import Warmer
 
 _log = logging.getLogger(__name__)
 
@@ -97,10 +103,13 @@ class _Parts(Struct, frozen=True, kw_only=True):
     clock: Clock
     telemetry: Telemetry
     around: Surroundings
-    cache: RedisScoreCache
+    cache: SlateCache
+    cache_server: CacheServer
+    scorer: SlateScorer
     models: Models
-    experiments: FixedExperiments
+    rollouts: Rollouts
     feedback: Feedback
+    shadow: ShadowScorer
 
 
 @asynccontextmanager
@@ -129,15 +138,27 @@ async def running(
             around = Surroundings(fleet=Alone(), stores=own, probes={}, engines=way)
         stores = around.stores
         cache = await stack.enter_async_context(_cache(stores, settings, telemetry, clock))
+        cache_server = await stack.enter_async_context(
+            open_cache_server(stores.cache_url, settings.redis)
+        )
         shared = stack.enter_context(_engine_client(around, settings))
         models = _models(loaded, cache, telemetry, clock, shared)
         stack.push_async_callback(models.stop)
-        source = FixedExperiments(_experiments(loaded))
         feedback = await stack.enter_async_context(_feedback(loaded, around, telemetry, clock))
         await stack.enter_async_context(
             looked_after(models.deployments, clock, stop_limit_s=settings.server.drain_timeout_s)
         )
+        shadow = ShadowScorer(
+            models.deployments, clock, telemetry.metrics, tell=feedback.sink.record
+        )
+        await shadow.start()
+        stack.push_async_callback(shadow.stop)
         await models.catch_up()
+        rollouts = await stack.enter_async_context(
+            open_rollouts(loaded, stores.events_url, models.deployments, clock)
+        )
+        scorer = SlateScorer(telemetry=telemetry, clock=clock)
+        stack.push_async_callback(scorer.stop)
         podium = _podium(
             _Parts(
                 settings=settings,
@@ -145,9 +166,12 @@ async def running(
                 telemetry=telemetry,
                 around=around,
                 cache=cache,
+                cache_server=cache_server,
+                scorer=scorer,
                 models=models,
-                experiments=source,
+                rollouts=rollouts,
                 feedback=feedback,
+                shadow=shadow,
             )
         )
         with settled():
@@ -165,20 +189,27 @@ def _podium(parts: _Parts) -> Podium:
             allow_degraded=settings.allow_degraded,
         )
         | parts.around.probes
+        | {"experiments": partial(experiments_health, parts.rollouts.live)}
     )
     reporter = Reporter(telemetry.metrics.families)
     parts.around.fleet.on(FIGURES, reporter.answer)
     watch(telemetry.metrics, parts.cache, feedback, parts.models.deployments)
+    telemetry.metrics.watch_cache_renewals(lambda: msgspec.structs.asdict(parts.scorer.renewals))
+    telemetry.metrics.watch_shadow(lambda: msgspec.structs.asdict(parts.shadow.counts))
     names = _feature_names(parts.models.deployments)
+    scorer = parts.scorer
+    router = Router(parts.rollouts.live, settings.surfaces, next(iter(parts.models.deployments)))
     ranking = RankingParts(
-        ranker=_ranker(parts, names),
+        ranker=_ranker(parts, names, router, scorer),
         feature_names=names,
         access=Access(settings.auth),
         telemetry=telemetry,
         clock=parts.clock,
         body_limit=settings.server.max_body_bytes,
+        force_tokens=feedback.force_tokens,
     )
-    given = {"parts": ranking, "access": ranking.access}
+    caching = _cache_parts(parts, names, router, scorer)
+    given = {"parts": ranking, "access": ranking.access, "cache_parts": caching}
     app = application(given | _dependencies(parts, state), settings.server)
     return Podium(
         asgi=telemetry.middleware(Draining(app, state)),
@@ -196,11 +227,7 @@ def _lane(parts: _Parts, ranking: RankingParts, state: Health) -> RankLane | Sha
     if handover is None:
         return lane
     parts.telemetry.metrics.watch_handover(lambda: msgspec.structs.asdict(handover.counts))
-
-    def waiting_rows() -> int:
-        return sum(batcher.waiting_rows for batcher in deployments.batchers)
-
-    return SharedLane(lane, handover, parts.telemetry, waiting_rows)
+    return SharedLane(lane, handover, parts.telemetry, partial(_waiting_rows, deployments))
 
 
 def _dependencies(parts: _Parts, state: Health) -> dict[str, object]:
@@ -208,9 +235,17 @@ def _dependencies(parts: _Parts, state: Health) -> dict[str, object]:
     return {
         "changes": ModelChanges(parts.models, parts.around.fleet),
         "reports": ModelReports(parts.models, parts.settings.surfaces, parts.around.fleet),
-        "source": parts.experiments,
+        "source": parts.rollouts.live,
+        "experiment_changes": parts.rollouts.changes,
+        "experiment_reports": ExperimentReports(
+            parts.rollouts.live,
+            parts.rollouts.changes,
+            parts.feedback.statistics,
+            parts.clock,
+            price_per_hour=parts.settings.experiments.price_per_hour,
+        ),
+        "force_tokens": parts.feedback.force_tokens,
         "intake": parts.feedback.intake,
-        "statistics": parts.feedback.statistics,
         "telemetry": parts.telemetry,
         "health": state,
         "fleet": parts.around.fleet,
@@ -219,13 +254,42 @@ def _dependencies(parts: _Parts, state: Health) -> dict[str, object]:
     }
 
 
-def _ranker(parts: _Parts, names: FeatureNames) -> Ranker:
+def _cache_parts(
+    parts: _Parts, names: FeatureNames, router: Router, scorer: SlateScorer
+) -> CacheParts:
+    settings, deployments = parts.settings.cache, parts.models.deployments
+    warmer = Warmer(
+        router=router,
+        deployments=deployments,
+        feature_names=names,
+        scorer=scorer,
+        server=parts.cache_server,
+        waiting_rows=partial(_waiting_rows, deployments),
+        clock=parts.clock,
+    )
+    inspector = Inspector(
+        cache=parts.cache,
+        server=parts.cache_server,
+        warmer=warmer,
+        deployments=deployments,
+        lifetimes=lifetimes(settings),
+        fleet=parts.around.fleet,
+        clock=parts.clock,
+    )
+    return CacheParts(warmer=warmer, inspector=inspector, feature_names=names)
+
+
+def _waiting_rows(deployments: Deployments) -> int:
+    return sum(batcher.waiting_rows for batcher in deployments.batchers)
+
+
+def _ranker(parts: _Parts, names: FeatureNames, router: Router, scorer: SlateScorer) -> Ranker:
     settings, feedback = parts.settings, parts.feedback
     return Ranker(
-        router=Router(parts.experiments, settings.surfaces, next(iter(parts.models.deployments))),
+        router=router,
         deployments=parts.models.deployments,
         feature_names=names,
-        scorer=SlateScorer(telemetry=parts.telemetry, clock=parts.clock),
+        scorer=scorer,
         slates=feedback.slates,
         tokens=feedback.tokens,
         token_ttl_s=settings.events.token_ttl_s,
@@ -233,6 +297,7 @@ def _ranker(parts: _Parts, names: FeatureNames) -> Ranker:
         telemetry=parts.telemetry,
         clock=parts.clock,
         allow_degraded=settings.allow_degraded,
+        shadow=parts.shadow,
     )
 
 
@@ -248,15 +313,18 @@ def _engine_client(around: Surroundings, settings: Settings) -> Iterator[EngineC
 
 def _models(
     loaded: LoadedSettings,
-    cache: RedisScoreCache,
+    cache: SlateCache,
     telemetry: Telemetry,
     clock: Clock,
     shared: EngineClient | None,
 ) -> Models:
+    rows = RowLevels.over(cache.store, loaded.settings.cache, clock)
+    telemetry.metrics.watch_score_rows(rows.counts)
     loader = DeploymentLoader(
         loaded,
         loaded.state_directory,
         cache=cache,
+        rows=rows,
         telemetry=telemetry,
         clock=clock,
         shared=shared,
@@ -279,6 +347,7 @@ def _telemetry(settings: Settings, clock: Clock) -> Telemetry:
     configure_logging(settings.telemetry.log_level)
     return create_telemetry(
         sample_ratio=settings.telemetry.sample_ratio,
+        context_ids=settings.telemetry.context_ids,
         export=export_settings(otel_variables()),
         surfaces=settings.surfaces,
         version=version("podium"),
@@ -289,21 +358,23 @@ def _telemetry(settings: Settings, clock: Clock) -> Telemetry:
 @asynccontextmanager
 async def _cache(
     stores: Stores, settings: Settings, telemetry: Telemetry, clock: Clock
-) -> AsyncIterator[RedisScoreCache]:
-    client = cache_client(stores.cache_url, settings.redis)
-    async with client:
-        for problem in await cache_server_problems(client):
-            _log.warning("%s", problem)
-        address, port, database = address_of(client)
-        calls = telemetry.store("cache", address=address, port=port, database=database)
-        cache = RedisScoreCache(
-            client, cache=settings.cache, redis=settings.redis, clock=clock, watched=calls.call
-        )
-        await cache.start()
-        try:
-            yield cache
-        finally:
-            await cache.stop()
+) -> AsyncIterator[SlateCache]:
+    for problem in await cache_problems(stores.cache_url, settings.redis):
+        _log.warning("%s", problem)
+    address, port, database = place_of(stores.cache_url, settings.redis)
+    calls = telemetry.store("cache", address=address, port=port, database=database)
+    store = score_store(
+        stores.cache_url,
+        cache=settings.cache,
+        redis=settings.redis,
+        clock=clock,
+        watched=calls.call,
+    )
+    await store.start()
+    try:
+        yield SlateCache(store, settings=settings.cache, clock=clock)
+    finally:
+        await store.stop()
 
 
 def _feedback(
@@ -318,13 +389,6 @@ def _feedback(
         clock=clock,
         consumer=around.consumer,
     )
-
-
-def _experiments(loaded: LoadedSettings) -> Assigner:
-    file = loaded.settings.experiments.file
-    if file is None:
-        return Assigner(())
-    return load_experiments(loaded.path(file), loaded.settings.deployments)
 
 
 def _summary(settings: Settings, stores: Stores) -> str:

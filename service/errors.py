@@ -68,6 +68,22 @@ class Forbidden(RankingError):
     title = "Not allowed"
 
 
+class ForceTokenInvalid(RankingError):
+    """A force token that proves nothing: forged, of another service, or for somebody else."""
+
+    status = 403
+    code = "force_token_invalid"
+    title = "The force token is not valid"
+
+
+class ForceTokenExpired(RankingError):
+    """A force token that was good once."""
+
+    status = 403
+    code = "force_token_expired"
+    title = "The force token has expired"
+
+
 class UnknownItem(RankingError):
     """An item page was asked for an item that the catalogue does not hold."""
 
@@ -137,7 +153,9 @@ class UnsupportedMediaType(RankingError):
 
     def __init__(self, got: str, expected: tuple[str, ...]) -> None:
         self.got, self.expected = got, expected
-        super().__init__(f"content type {got or 'missing'!r}; send {' or '.join(expected)}")
+        # A route that reads a missing body as empty takes no type at all as well.
+        named = " or ".join(filter(None, expected))
+        super().__init__(f"content type {got or 'missing'!r}; send {named}")
 
 
 class QueueFull(RankingError):
@@ -225,6 +243,46 @@ class ReportUnavailable(RankingError):
     retry_after_s = 1.0
 
 
+class StoreUnavailable(RankingError):
+    """The event server that keeps the standings of experiments does not answer."""
+
+    status = 503
+    code = "store_unavailable"
+    title = "Experiments cannot be changed or read now"
+    retryable = True
+    retry_after_s = 1.0
+
+
+class GenerationConflict(RankingError):
+    """The experiment was changed since the caller looked at it."""
+
+    status = 409
+    code = "generation_conflict"
+    title = "The experiment was changed meanwhile"
+
+    def __init__(self, key: str, wanted: int, found: int) -> None:
+        self.key, self.wanted, self.found = key, wanted, found
+        super().__init__(
+            f"experiment {key!r} is at generation {found}, not {wanted}: look at it again"
+        )
+
+
+class ExperimentChangeRefused(RankingError):
+    """The change does not fit how the experiment stands; nothing was changed."""
+
+    status = 409
+    code = "change_refused"
+    title = "The experiment cannot be changed so"
+
+
+class DefinitionDiffers(RankingError):
+    """This replica's file defines the experiment otherwise than the one that is in force."""
+
+    status = 409
+    code = "definition_differs"
+    title = "Replicas have different definitions"
+
+
 class UnknownModel(RankingError):
     """No deployment serves a model of this name."""
 
@@ -279,6 +337,28 @@ class ChangeUnderWay(RankingError):
     status = 409
     code = "change_under_way"
     title = "Another change is under way"
+    retryable = True
+    retry_after_s = 1.0
+
+
+class CacheOff(RankingError):
+    """What serves these pages keeps no scores."""
+
+    status = 409
+    code = "cache_off"
+    title = "The deployment has no cache"
+
+    def __init__(self, deployment: str) -> None:
+        self.deployment = deployment
+        super().__init__(f"the deployment {deployment!r} keeps no scores: its cache is off")
+
+
+class CacheUnavailable(RankingError):
+    """The cache server gives no answer; rankings go on without it."""
+
+    status = 503
+    code = "cache_unavailable"
+    title = "The cache server does not answer"
     retryable = True
     retry_after_s = 1.0
 

@@ -6,7 +6,10 @@ from typing import Annotated, Literal, TypeGuard
 import msgspec
 from msgspec import Meta, Struct
 
+from experiments.decisions import DecisionRecord
 from experiments.definition import Experiment
+from experiments.standing import Standing
+from ranking_models.cache_evaluation import CacheEvaluation
 from ranking_models.manifest import DataSource, GateFigures, Quality
 from ranking_models.schema import FeatureValue
 
@@ -18,8 +21,11 @@ Features = dict[Name, FeatureValue]
 Decisions = dict[Name, Text]
 """Experiment key to variant."""
 
+SignedText = Annotated[str, Meta(min_length=1, max_length=2048)]
+
 Priority = Literal["high", "normal", "low"]
-CacheResult = Literal["hit", "partial", "miss", "stale", "bypass"]
+CacheResult = Literal["hit", "partial", "miss", "stale", "bypass", "error"]
+CacheLevel = Literal["process", "server"]
 Degraded = Literal["fallback_engine", "stale", "popularity"]
 
 MAX_CANDIDATES = 1000
@@ -67,6 +73,8 @@ class RankRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """QA overrides, never counted in the analysis."""
     external: Decisions = {}
     """What another system has decided."""
+    force_token: SignedText | None = None
+    """What an admin has signed: forces one variant without the scope that ``force`` needs."""
 
     def __post_init__(self) -> None:
         try:
@@ -113,7 +121,13 @@ class RankedItem(Struct, frozen=True, gc=False):
     """One place of the slate; rank 1 is the best."""
 
     id: str
-    score: float
+    score: Annotated[
+        float,
+        Meta(
+            description="Falls with the rank, but for an interleaved slate (a variant is "
+            "`interleaved`): there two rankers take turns, and each item has the score of its own."
+        ),
+    ]
     """Click probability where an engine scored. On a slate by popularity (see ``model``) it
     orders the items and is no probability: 1 for the most popular of all, 0 for an unknown."""
     rank: int
@@ -134,6 +148,7 @@ class ExperimentRef(Struct, frozen=True, kw_only=True):
     key: str
     phase: int
     variant: str
+    """``interleaved`` where two variants made the slate together."""
     reason: str
 
 
@@ -141,10 +156,13 @@ class CacheReport(Struct, frozen=True, kw_only=True, gc=False):
     """How much of the answer came from the cache, in candidates."""
 
     result: CacheResult
-    """bypass: the cache was not asked, or gave no answer; then nothing is a hit or a miss."""
+    """stale: past its lifetime, and computed anew behind the reply. bypass: the cache was not
+    asked; error: it gave no answer; then nothing is a hit or a miss."""
     hits: int
     misses: int
     age_ms: int | None = None
+    level: CacheLevel | None = None
+    """Where the scores were: in the process that answers, or in the cache server."""
 
 
 class Timing(Struct, frozen=True, kw_only=True, gc=False):
@@ -183,6 +201,25 @@ class BatchReport(Struct, frozen=True, kw_only=True):
     """How far batches under way at the same time wait for each other: 0 not at all, 1 wholly."""
 
 
+class RowsReport(Struct, frozen=True, kw_only=True):
+    """What the cache's score rows had to do with a slate; of the segment modes only."""
+
+    segment: int
+    """The user's; 0 is everybody's whom the model does not know."""
+    found: int
+    """Candidates that had a row."""
+    scored: int
+    """Candidates that an engine scored exactly."""
+    fetching: Literal["nothing", "declined", "ok", "error", "open"]
+    """What became of the rows that this process did not hold. nothing: there were none. declined:
+    to fetch them would have cost more than to score them. ok: they were fetched, as far as there
+    are any. error, open: Redis failed, or was left alone."""
+    lookup_us: float | None
+    """CPU time of fetching one row, as learnt; null: not yet."""
+    scoring_us: float | None
+    """Time of scoring one instead; null: not learnt yet."""
+
+
 class Explanation(Struct, frozen=True, kw_only=True):
     """How the slate came about; only on request."""
 
@@ -190,6 +227,10 @@ class Explanation(Struct, frozen=True, kw_only=True):
     """None when no engine ran: a cached or a popularity slate."""
     inputs: dict[str, dict[str, float | int | list[int]]]
     """Item id to the model inputs, encoded, by feature name."""
+    teams: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    """Of an interleaved slate only: item id to the variant whose ranker placed it."""
+    rows: RowsReport | msgspec.UnsetType = msgspec.UNSET
+    """Of the segment modes of the cache only."""
 
 
 class RankReply(Struct, frozen=True, kw_only=True):
@@ -234,11 +275,15 @@ class FeedbackEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     position: Annotated[int, Meta(ge=1, le=MAX_CANDIDATES)]
     """Place in the slate as shown, 1 is first."""
     timestamp: Annotated[str, Meta(max_length=64)]
-    """RFC 3339, with a time zone."""
+    """When it happened, by the sender's clock; RFC 3339, with a time zone. It is held against the
+    time at which our clock made the slate: more than events.attribution_window_s later is late."""
     exposure: Annotated[str, Meta(max_length=8192)] | None = None
 
 
-EventStatus = Literal["accepted", "duplicate", "orphan", "rejected"]
+EventStatus = Literal["accepted", "duplicate", "late", "orphan", "rejected"]
+"""accepted: counts for the variants of its slate. late: kept, but it happened after the attribution
+window of its slate, so it is counted as late and for nothing else. orphan: kept, but the slate is
+none of ours. duplicate: it was reported before. rejected: see the code."""
 
 
 class EventResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -257,12 +302,89 @@ class EventsReply(Struct, frozen=True, kw_only=True):
     results: tuple[EventResult, ...]
 
 
+SourceTrouble = Literal[
+    "invalid_file", "store_unavailable", "other_definition", "overlapping", "no_copy"
+]
+"""invalid_file: the last good definitions stay. store_unavailable: the last known standings stay,
+and changes are refused. other_definition: another replica has another file. overlapping: two files
+together define experiments that cannot run together. no_copy: the last known standings cannot be
+kept for a start without the event server."""
+
+
+class SourceStatus(Struct, frozen=True, kw_only=True):
+    """Whether the newest definitions and standings of experiments are in force."""
+
+    status: Literal["ok"] | SourceTrouble
+    problem: str | None = None
+    since: float
+    """Unix seconds: since when it has that status."""
+
+
+class ForceTokenRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a force token shall allow."""
+
+    variant: Text
+    unit: Text | None = None
+    """The only user or session that it works for; without it, any."""
+    ttl_s: Annotated[int, Meta(ge=1, le=30 * 86_400)] = 3600
+    """Seconds until it expires."""
+
+
+class ForceToken(Struct, frozen=True, kw_only=True):
+    """Whoever sends the token is served by the variant, and not counted."""
+
+    token: str
+    key: str
+    variant: str
+    unit: str | None
+    expires: int
+    """Unix seconds."""
+
+
+class ExperimentReply(Experiment, frozen=True, kw_only=True):
+    """An experiment as it is in force: its definition with its standing put in."""
+
+    standing: Standing | None
+    """What was decided besides the definition; None while it is not known."""
+    unready: str | None = None
+    """Why nobody is assigned although the state says so."""
+
+
 class ExperimentsReply(Struct, frozen=True, kw_only=True):
     """The experiments in force."""
 
-    experiments: tuple[Experiment, ...]
+    experiments: tuple[ExperimentReply, ...]
     config_digest: str
-    """Equal definitions have equal digests; every exposure carries it."""
+    """Equal definitions and standings have equal digests; every exposure carries it."""
+    source: SourceStatus
+    """Whether they are the newest."""
+
+
+class ExperimentChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a person may say with a change of an experiment. Everything may be left out."""
+
+    reason: Annotated[str, Meta(max_length=2_000)] = ""
+    """For the audit log."""
+    if_generation: Annotated[int, Meta(ge=0)] | None = None
+    """The change is refused unless this is the standing's generation."""
+    stage: Annotated[int, Meta(ge=0)] | None = None
+    """Of ``ramp``: the place of the stage, from 0; without it and `traffic_bp` the next one."""
+    traffic_bp: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    """Of ``ramp``: a share of the traffic that need not be a stage's."""
+    variant: Text | None = None
+    """Of ``promote``; may be left out where there is only one beside the control."""
+
+
+DECISIONS, MOST_DECISIONS = 50, 1_000
+"""How many decisions are told where nobody says how many, and at most."""
+
+
+class DecisionsReply(Struct, frozen=True, kw_only=True):
+    """The last decisions about an experiment."""
+
+    key: str
+    decisions: tuple[DecisionRecord, ...]
+    """Newest first."""
 
 
 EngineStatus = Literal["loading", "ready", "failing", "open", "probing", "hung", "refused"]
@@ -336,6 +458,8 @@ class DeploymentReport(Struct, frozen=True, kw_only=True):
     lineage_gate: GateReport | None
     """Of a model that was made from another one, held against it; None for every other."""
     data: DataSource
+    cache_evaluation: CacheEvaluation | None = None
+    """What the cache's modes cost, by `podium cache evaluate`; None where nobody has measured."""
 
 
 class ModelVersion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

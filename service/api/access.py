@@ -9,7 +9,7 @@ from litestar import Request
 from msgspec import Struct
 
 from service.errors import Forbidden, Unauthorised
-from service.settings import AuthSettings, Scope
+from service.settings import ApiKey, AuthSettings, Scope
 
 FORWARDING = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 """What proxies add to a request; one is enough."""
@@ -40,6 +40,17 @@ class Access:
         """Let the request pass, or refuse it; see `check`."""
         self.check(_caller(request), scope)
 
+    def author(self, request: Request[Any, Any, Any], scope: Scope) -> str:
+        """Let the request pass, or refuse it as `require` does, and say who sent it.
+
+        Returns:
+            ``key:<name>``, or ``loopback`` where no keys are set.
+        """
+        self.require(request, scope)
+        if not self._keys:
+            return "loopback"
+        return f"key:{self._key(_caller(request).authorization).name}"
+
     def check(self, caller: Caller, scope: Scope) -> None:
         """Let a caller pass, or refuse it.
 
@@ -52,11 +63,10 @@ class Access:
             if scope == "admin" and not _from_loopback(caller):
                 raise Forbidden("without API keys this is for direct loopback clients only")
             return
-        scopes = self._scopes(caller.authorization)
-        if scope not in scopes:
+        if scope not in self._key(caller.authorization).scopes:
             raise Forbidden(f"the key lacks the scope {scope!r}")
 
-    def _scopes(self, header: str) -> tuple[Scope, ...]:
+    def _key(self, header: str) -> ApiKey:
         scheme, _, key = header.partition(" ")
         if scheme.lower() != "bearer" or not key:
             raise Unauthorised("send `Authorization: Bearer <key>`")
@@ -65,7 +75,7 @@ class Access:
         matches = [known for known in self._keys if hmac.compare_digest(known.sha256, digest)]
         if not matches:
             raise Unauthorised("the API key is not known")
-        return matches[0].scopes
+        return matches[0]
 
 
 def _caller(request: Request[Any, Any, Any]) -> Caller:

@@ -6,7 +6,19 @@ from importlib.metadata import version
 from litestar import Litestar
 from litestar.di import Provide
 
-from service.api import dashboard, events, experiments, health, items, models, rank
+from service.api import (
+    cache,
+    dashboard,
+    events,
+    experiment_changes,
+    experiments,
+    force_tokens,
+    health,
+    items,
+    models,
+    ofrep,
+    rank,
+)
 from service.api.openapi import openapi_config
 from service.api.problems import HANDLERS
 from service.settings import ServerSettings
@@ -31,10 +43,19 @@ def application(dependencies: Mapping[str, object], settings: ServerSettings) ->
             experiments.experiments,
             experiments.experiment,
             experiments.report,
+            *experiment_changes.VERBS,
+            experiment_changes.decisions,
+            force_tokens.force_token,
+            cache.warm,
+            cache.flush,
+            cache.view,
+            cache.entry,
             models.loaded,
             models.load,
             models.activate,
             models.unload,
+            ofrep.evaluate_flag,
+            ofrep.evaluate_flags,
             health.live,
             health.ready,
             health.metrics,

@@ -8,9 +8,12 @@ from msgspec import Struct
 
 from service.api.access import Access
 from service.clock import Clock
+from service.events.force_tokens import ForceTokens
 from service.feature_names import FeatureNames
 from service.ranker import Ranker
 from service.telemetry import Telemetry
+from service.warming.inspection import Inspector
+from service.warming.warmer import Warmer
 
 T = TypeVar("T")
 
@@ -32,3 +35,12 @@ class RankingParts(Struct, frozen=True, kw_only=True):
     telemetry: Telemetry
     clock: Clock
     body_limit: int
+    force_tokens: ForceTokens
+
+
+class CacheParts(Struct, frozen=True, kw_only=True):
+    """What the routes of the cache need, handed in as one."""
+
+    warmer: Warmer
+    inspector: Inspector
+    feature_names: FeatureNames

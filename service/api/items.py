@@ -1,6 +1,7 @@
 """``GET /v1/items/{item_id}/recommendations``: what to show beside an item."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response, get
@@ -9,14 +10,17 @@ from litestar.params import FromPath
 from msgspec import Struct
 
 from ranking_models.schema import FeatureValue
+from service.api.departure import has_hung_up
 from service.api.given import Given, RankingParts
 from service.api.openapi import PageOperation
+from service.api.pinning import DECISIONS_HEADER, decided_elsewhere, redeemed
 from service.errors import InvalidRequest, UnknownItem, split_place
 from service.feature_names import FeatureNames
 from service.messages import (
     MAX_TEXT,
     RankReply,
     RankRequest,
+    SignedText,
     SlateLength,
     Text,
     TimeoutMs,
@@ -31,8 +35,11 @@ class PageQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     timeout_ms: TimeoutMs = 50
     user_id: Text | None = None
     session_id: Text | None = None
+    force_token: SignedText | None = None
 
 
+PAGE_ROUTE: Final = "/v1/items/{item_id}/recommendations"
+"""As metrics and spans name it."""
 _OWN = frozenset(PageQuery.__struct_fields__)
 
 
@@ -59,11 +66,14 @@ async def recommendations(
     if len(item_id) > MAX_TEXT:
         raise UnknownItem(item_id)
     page = page_request(item_id, _single(request), parts.feature_names)
+    page = redeemed(page, parts.force_tokens, parts.clock.wall())
+    page = decided_elsewhere(page, request.headers.getall(DECISIONS_HEADER, []))
     ranked = await parts.ranker.item_page(page, arrived=arrived)
-    return Response(ranked.reply, background=BackgroundTask(parts.ranker.record, ranked))
+    recording = BackgroundTask(parts.ranker.record, ranked, delivered=not has_hung_up(request))
+    return Response(ranked.reply, background=recording)
 
 
-def page_request(item_id: str, query: dict[str, str], names: FeatureNames) -> RankRequest:
+def page_request(item_id: str, query: Mapping[str, str], names: FeatureNames) -> RankRequest:
     """The ranking request of a page; its only candidate is the anchor until it is routed.
 
     Raises:
@@ -85,6 +95,7 @@ def page_request(item_id: str, query: dict[str, str], names: FeatureNames) -> Ra
         context=context,
         k=page.k,
         timeout_ms=page.timeout_ms,
+        force_token=page.force_token,
     )
 
 

@@ -20,16 +20,22 @@ from litestar.openapi.spec import (
 )
 
 from service.messages import (
+    DECISIONS,
     MAX_CANDIDATES,
     MAX_TEXT,
+    MOST_DECISIONS,
+    ExperimentChange,
     FeedbackEvent,
+    ForceTokenRequest,
     ModelVersion,
     Problem,
     RankRequest,
 )
+from service.warming.values import WarmRequest
 
 _REFERENCE = "#/components/schemas/{name}"
 _TEXT = Schema(type=OpenAPIType.STRING, min_length=1, max_length=MAX_TEXT)
+_SIGNED = Schema(type=OpenAPIType.STRING, min_length=1, max_length=2048)
 _KEY = "bearer"
 
 
@@ -45,10 +51,18 @@ def _integer(highest: int, *, default: int) -> Schema:
     return Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=highest, default=default)
 
 
-def _body(schema: Schema | Reference, *media_types: str) -> RequestBody:
+def _body(schema: Schema | Reference, *media_types: str, required: bool = True) -> RequestBody:
     return RequestBody(
-        required=True, content={name: OpenAPIMediaType(schema=schema) for name in media_types}
+        required=required, content={name: OpenAPIMediaType(schema=schema) for name in media_types}
     )
+
+
+_DECISIONS = Parameter(
+    name="X-Experiment-Variant",
+    param_in="header",
+    description="What another system has decided: `key=variant[, key=variant]`.",
+    schema=Schema(type=OpenAPIType.STRING),
+)
 
 
 @dataclass
@@ -57,6 +71,7 @@ class RankOperation(Operation):
 
     def __post_init__(self) -> None:
         self.request_body = _body(_reference("RankRequest"), "application/json")
+        self.parameters = [*(self.parameters or ()), _DECISIONS]
 
 
 @dataclass
@@ -75,6 +90,8 @@ class PageOperation(Operation):
             _query("timeout_ms", "Milliseconds that this may take.", _integer(10_000, default=50)),
             _query("user_id", "Whom the page is for; nobody known without it.", _TEXT),
             _query("session_id", "The visit, for experiments that split by session.", _TEXT),
+            _query("force_token", "Shows the variant that an admin signed it for.", _SIGNED),
+            _DECISIONS,
         ]
 
 
@@ -84,6 +101,82 @@ class VersionOperation(Operation):
 
     def __post_init__(self) -> None:
         self.request_body = _body(_reference("ModelVersion"), "application/json")
+
+
+@dataclass
+class ChangeOperation(Operation):
+    """An operation that may be given an `ExperimentChange`."""
+
+    def __post_init__(self) -> None:
+        self.request_body = _body(
+            _reference("ExperimentChange"), "application/json", required=False
+        )
+
+
+@dataclass
+class ForceTokenOperation(Operation):
+    """An operation that takes a `ForceTokenRequest`."""
+
+    def __post_init__(self) -> None:
+        self.request_body = _body(_reference("ForceTokenRequest"), "application/json")
+
+
+@dataclass
+class DecisionsOperation(Operation):
+    """An operation that takes how many decisions it is to tell."""
+
+    def __post_init__(self) -> None:
+        limit = _integer(MOST_DECISIONS, default=DECISIONS)
+        self.parameters = [*(self.parameters or ()), _query("limit", "How many.", limit)]
+
+
+@dataclass
+class WarmOperation(Operation):
+    """An operation that takes a `WarmRequest`."""
+
+    def __post_init__(self) -> None:
+        self.request_body = _body(_reference("WarmRequest"), "application/json")
+
+
+@dataclass
+class CacheOperation(Operation):
+    """An operation that may be asked to count keys."""
+
+    def __post_init__(self) -> None:
+        count = Schema(type=OpenAPIType.BOOLEAN, default=False)
+        self.parameters = [
+            *(self.parameters or ()),
+            _query("count", "Count the server's keys by kind.", count),
+        ]
+
+
+@dataclass
+class EntryOperation(Operation):
+    """An operation that is asked about an item's page or a key; context as of `PageOperation`."""
+
+    def __post_init__(self) -> None:
+        key = Schema(type=OpenAPIType.STRING, min_length=1, max_length=1024)
+        self.parameters = [
+            *(self.parameters or ()),
+            _query("item", "The item whose page is meant.", _TEXT),
+            _query("key", "A key of the cache server, instead of an item.", key),
+            _query("user_id", "Whose page; nobody known without it.", _TEXT),
+            _query("deployment", "What serves it; the surface's own without it.", _TEXT),
+        ]
+
+
+@dataclass
+class ReportOperation(Operation):
+    """An operation that takes how a report is wanted."""
+
+    def __post_init__(self) -> None:
+        formats = Schema(type=OpenAPIType.STRING, enum=["json", "html"])
+        sums = Schema(type=OpenAPIType.BOOLEAN, default=False)
+        self.parameters = [
+            *(self.parameters or ()),
+            _query("format", "A page for people, or JSON; without it as Accept says.", formats),
+            _query("statistics", "Whether JSON holds the sums of all cells as well.", sums),
+        ]
 
 
 @dataclass
@@ -106,7 +199,16 @@ class DocumentPlugin(JsonRenderPlugin):
 def completed(document: dict[str, Any]) -> dict[str, Any]:
     """The framework's document with our schemas beside its own, and our problems for its."""
     _, ours = msgspec.json.schema_components(
-        [RankRequest, FeedbackEvent, ModelVersion, Problem], ref_template=_REFERENCE
+        [
+            RankRequest,
+            FeedbackEvent,
+            ModelVersion,
+            ExperimentChange,
+            ForceTokenRequest,
+            Problem,
+            WarmRequest,
+        ],
+        ref_template=_REFERENCE,
     )
     components = document["components"]
     return {

@@ -11,8 +11,10 @@ from litestar import Request, Response, post
 from litestar.background_tasks import BackgroundTask
 
 from service.api.bodies import decode, read_body
+from service.api.departure import has_hung_up
 from service.api.given import Given, RankingParts
 from service.api.openapi import RankOperation
+from service.api.pinning import DECISIONS_HEADER, decided_elsewhere, redeemed
 from service.messages import RankReply, RankRequest
 from service.telemetry import names
 
@@ -37,5 +39,8 @@ async def rank(request: Request[Any, Any, Any], parts: Given[RankingParts]) -> R
     request.state.request_id = asked.request_id
     if asked.force:
         parts.access.require(request, "admin")
+    asked = redeemed(asked, parts.force_tokens, parts.clock.wall())
+    asked = decided_elsewhere(asked, request.headers.getall(DECISIONS_HEADER, []))
     ranked = await parts.ranker.rank(asked, arrived=arrived)
-    return Response(ranked.reply, background=BackgroundTask(parts.ranker.record, ranked))
+    recording = BackgroundTask(parts.ranker.record, ranked, delivered=not has_hung_up(request))
+    return Response(ranked.reply, background=recording)

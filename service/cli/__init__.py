@@ -13,6 +13,7 @@ from ranking_models.errors import InputError
 from service.cli import (
     bench,
     bundle,
+    cache,
     data,
     demo,
     demo_bundle,
@@ -20,6 +21,8 @@ from service.cli import (
     doctor,
     evaluate,
     experiment,
+    experiment_import,
+    experiment_replay,
     export,
     prune,
     quantise,
@@ -54,6 +57,9 @@ app.command("demo-bundle")(demo_bundle.demo_bundle)
 
 app.add_typer(data.app, name="data")
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(cache.app, name="cache")
+experiment.app.command("import-flagd")(experiment_import.import_flagd)
+experiment.app.command("replay")(experiment_replay.replay)
 app.add_typer(experiment.app, name="experiment")
 
 

@@ -51,7 +51,7 @@ def inspect(
     if json:
         typer.echo(encode_manifest(manifest), nl=False)
         return
-    for line in _description(manifest, path):
+    for line in (*_description(manifest, path), *_cache_modes(manifest, path)):
         typer.echo(line)
 
 
@@ -116,6 +116,21 @@ def _description(manifest: "ModelManifest", path: Path) -> Iterable[str]:
         yield from _table(("on", words) for words in _evidence(manifest))
     yield from ("", "Files")
     yield from _table((f, f"{d.bytes:,} bytes", d.sha256) for f, d in manifest.files.items())
+
+
+def _cache_modes(manifest: "ModelManifest", path: Path) -> Iterable[str]:
+    """What the cache's modes cost: as exported, and as `podium cache evaluate` found later."""
+    from ranking_models.cache_evaluation import read_beside, side_file
+    from ranking_models.cache_evaluation.text import mode_rows
+
+    measured = manifest.segments.modes if manifest.segments else msgspec.UNSET
+    if measured is not msgspec.UNSET:
+        yield from ("", "Cache modes, at export")
+        yield from _table(mode_rows(measured, k=10))
+    beside = read_beside(path, f"{manifest.name}@{manifest.version}")
+    if beside is not None:
+        yield from ("", f"Cache modes, by {side_file(path).name}: {beside.evidence}")
+        yield from _table(mode_rows(beside.modes, k=beside.k))
 
 
 def _evidence(manifest: "ModelManifest") -> Iterable[str]:

@@ -64,6 +64,14 @@ def export(
             "scores, the user's part once per request and the items' ahead. With --run.",
         ),
     ] = False,
+    cache_modes: Annotated[
+        bool,
+        typer.Option(
+            "--cache-modes",
+            help="Measure on the run's held-out rows what ranking by segment costs, as "
+            "`podium cache evaluate` does, and write it into the manifest. With --run.",
+        ),
+    ] = False,
     force: Annotated[
         bool,
         typer.Option("--force", help="Write what fails its gate too; the manifest will say so."),
@@ -81,7 +89,12 @@ def export(
 
     if split and bundle is not None:
         raise typer.BadParameter("--split needs the network: use it with --run alone")
-    asked = _Asked(_listed(precision), _listed(embedding_rows), split, force)
+    if cache_modes and bundle is not None:
+        raise typer.BadParameter(
+            "--cache-modes is part of making a bundle: for one that there is, use "
+            "podium cache evaluate"
+        )
+    asked = _Asked(_listed(precision), _listed(embedding_rows), split, cache_modes, force)
     try:
         with drawn_export(sys.stderr) as progress:
             if bundle is not None:
@@ -118,6 +131,7 @@ class _Asked(NamedTuple):
     precisions: tuple[str, ...]
     rows: tuple[str, ...]
     split: bool
+    cache_modes: bool
     force: bool
 
 
@@ -136,6 +150,7 @@ def _export_run(
         precisions=asked.precisions,
         embedding_rows=asked.rows,
         split=asked.split,
+        cache_modes=asked.cache_modes,
         force=asked.force,
         progress=progress,
     )

@@ -7,21 +7,42 @@ import pytest
 from service.api.items import PageQuery
 
 CHANGES = ("load", "activate", "unload")
+VERBS = ("start", "pause", "ramp", "promote", "rollback", "stop")
 BODIES = {
     ("post", "/v1/rank"): {"application/json"},
     ("post", "/v1/events"): {"application/json", "application/x-ndjson"},
+    ("post", "/v1/cache/warm"): {"application/json"},
+    ("post", "/v1/experiments/{key}/force-tokens"): {"application/json"},
     **{("post", f"/v1/models/{{name}}/{v}"): {"application/json"} for v in CHANGES},
+    **{("post", f"/v1/experiments/{{key}}/{v}"): {"application/json"} for v in VERBS},
 }
 PARAMETERS = {
+    ("post", "/v1/rank"): {("X-Experiment-Variant", "header")},
     ("get", "/v1/items/{item_id}/recommendations"): {
         ("item_id", "path"),
         ("k", "query"),
         ("timeout_ms", "query"),
         ("user_id", "query"),
         ("session_id", "query"),
+        ("force_token", "query"),
+        ("X-Experiment-Variant", "header"),
     },
+    ("post", "/v1/experiments/{key}/force-tokens"): {("key", "path")},
     ("get", "/v1/experiments/{key}"): {("key", "path")},
-    ("get", "/v1/experiments/{key}/report"): {("key", "path")},
+    ("get", "/v1/experiments/{key}/report"): {
+        ("key", "path"),
+        ("format", "query"),
+        ("statistics", "query"),
+    },
+    ("get", "/v1/experiments/{key}/decisions"): {("key", "path"), ("limit", "query")},
+    ("get", "/v1/cache"): {("count", "query")},
+    ("get", "/v1/cache/entry"): {
+        ("item", "query"),
+        ("key", "query"),
+        ("user_id", "query"),
+        ("deployment", "query"),
+    },
+    **{("post", f"/v1/experiments/{{key}}/{v}"): {("key", "path")} for v in VERBS},
     **{("post", f"/v1/models/{{name}}/{v}"): {("name", "path")} for v in CHANGES},
 }
 PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
@@ -107,7 +128,8 @@ def test_a_key_is_declared_and_may_be_left_out(document):
 def test_replies_and_requests_are_all_described(document):
     schemas = document["components"]["schemas"]
 
-    assert {"RankRequest", "RankReply", "FeedbackEvent", "EventsReply", "Report"} <= set(schemas)
+    described = {"RankRequest", "RankReply", "FeedbackEvent", "EventsReply", "Report"}
+    assert described | {"ExperimentChange"} <= set(schemas)
     assert schemas["RankRequest"]["required"] == ["candidates"]
     assert schemas["Problem"]["properties"]["retryable"]["type"] == "boolean"
 

@@ -11,7 +11,7 @@ from service.deployments import Deployments
 from service.engines.link import EngineLink
 from service.errors import EngineFailed, EventsUnavailable
 from service.events.aggregation import STALLED_S, Aggregator
-from service.events.batches import ExposureBatch
+from service.events.batches import ObservationBatch
 from service.events.event_log import EventLog
 from service.events.spool import Spool
 from service.events.stream import EventStream
@@ -110,7 +110,7 @@ async def test_events_are_not_said_to_be_spooled_when_they_are_refused(nobody, t
     assert events_health(log).status == "ok"
 
     with pytest.raises(EventsUnavailable):
-        await log.keep_exposures(ExposureBatch("batch", (b"exposure",)))
+        await log.keep_observations(ObservationBatch("batch", (b"exposure",)))
 
     assert events_health(log).status == "degraded"
     assert "events are refused" in events_health(log).detail
@@ -120,7 +120,7 @@ async def test_events_are_not_said_to_be_spooled_when_they_are_refused(nobody, t
 async def test_events_that_wait_in_the_spool_are_counted(nobody, tmp_path, clock):
     log = EventLog(EventStream(nobody, SETTINGS), Spool(tmp_path / "s", 1 << 20, clock), clock)
 
-    await log.keep_exposures(ExposureBatch("batch", (b"exposure",)))
+    await log.keep_observations(ObservationBatch("batch", (b"exposure",)))
 
     assert events_health(log).detail == ("the event server is away, events go to the spool: 1 wait")
     await log.stop()

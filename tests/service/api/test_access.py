@@ -64,3 +64,12 @@ def test_a_key_may_do_what_its_scopes_say():
 def test_with_keys_nobody_passes_without_one_not_even_loopback(key):
     with pytest.raises(Unauthorised):
         access("rank", "admin").require(request(key=key), "rank")
+
+
+def test_who_changes_something_is_known_by_the_name_of_the_key():
+    assert access("admin").author(request(key="secret"), "admin") == "key:backend"
+    assert Access(AuthSettings()).author(request(), "admin") == "loopback"
+    with pytest.raises(Forbidden):
+        access("read").author(request(key="secret"), "admin")
+    with pytest.raises(Forbidden):
+        Access(AuthSettings()).author(request(client="10.1.2.3"), "admin")
