@@ -1,0 +1,201 @@
+"""One fault under load: before it, while it lasts, and until the cache is used again."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from tests.chaos.faults import Fault
+from tests.chaos.load import ANSWERED, Load, Met, Plan
+from tests.chaos.site import Site, Watch
+from tests.support.valkey import wait_until
+
+RECOVERY_LIMIT_S = 20.0
+"""Far above the promised two seconds: only what never recovers waits this long."""
+_PAUSE_S = 0.02
+
+Wait = Callable[[Load], None]
+
+
+class Course(Struct, frozen=True, kw_only=True):
+    """What happened. Times are of the monotonic clock."""
+
+    met: Met
+    beside: Met | None
+    """What the further clients met, if there were any."""
+    began_s: float
+    """When the fault was there."""
+    ended_s: float
+    """When it was taken back."""
+    opened_s: float | None
+    """When `/health/ready` first said that the cache is left alone; None if it did not."""
+    well_s: float | None
+    """When, after the end, it first said that the cache is well; None if it did not."""
+    counted: dict[str, int]
+    """Failures by reason that the metrics gained."""
+    refused_looks: int
+    """Looks at `/health/ready` that wanted no traffic."""
+    open_cpu_s: float | None
+    """CPU time of the service from `opened_s` to `ended_s`, about; None if it did not open."""
+
+    @property
+    def requests(self) -> int:
+        return self.met.requests + (self.beside.requests if self.beside else 0)
+
+    @property
+    def failed(self) -> int:
+        return self.met.failed + (self.beside.failed if self.beside else 0)
+
+    @property
+    def wrong(self) -> int:
+        return self.met.wrong + (self.beside.wrong if self.beside else 0)
+
+    @property
+    def problems(self) -> dict[str, int]:
+        """What failed or was wrong, in words."""
+        return self.met.problems | (self.beside.problems if self.beside else {})
+
+    @property
+    def used_again_s(self) -> float | None:
+        """When, after the end, a request began of which the cache said whether it knows it."""
+        later = self.met.between(self.ended_s, float("inf"))
+        found = later.due_s[np.isin(later.codes, ANSWERED)]
+        return float(found.min()) if len(found) else None
+
+    @property
+    def recovery_s(self) -> float | None:
+        """From the end until the cache is well and used; None if that did not happen."""
+        if self.well_s is None or self.used_again_s is None:
+            return None
+        return max(self.well_s, self.used_again_s) - self.ended_s
+
+
+def run_course(
+    site: Site, fault: Fault, plan: Plan, *, before: Wait, during: Wait, after: Wait
+) -> Course:
+    """Bring a fault about under load, and take it back.
+
+    Args:
+        site: Of the fault's kind.
+        fault: What to do.
+        plan: The load.
+        before, during, after: Return when that phase is over.
+    """
+    counted = site.failures()
+    with Load(plan) as load, Watch(site) as watch:
+        before(load)
+        fault.begin(site)
+        began_s = time.monotonic()
+        with (
+            further_clients(fault, plan) as others,
+            _again_and_again(site, fault),
+            _cpu_when_open(site, watch) as cpu,
+        ):
+            during(load)
+            beside = others.end() if others is not None else None
+        fault.end(site)
+        ended_s = time.monotonic()
+        open_cpu_s = site.cpu_s - cpu[0] if cpu else None
+        wait_until(
+            lambda: watch.first(well=True, after_s=ended_s) is not None,
+            why=lambda: str(site.cache_health()),
+            limit_s=RECOVERY_LIMIT_S,
+        )
+        after(load)
+        met = load.end()
+    return Course(
+        met=met,
+        beside=beside,
+        began_s=began_s,
+        ended_s=ended_s,
+        opened_s=_before(ended_s, watch.first(well=False, after_s=began_s)),
+        well_s=watch.first(well=True, after_s=ended_s),
+        counted={name: n - counted.get(name, 0) for name, n in site.failures().items()},
+        refused_looks=watch.refused,
+        open_cpu_s=open_cpu_s,
+    )
+
+
+@contextmanager
+def further_clients(fault: Fault, plan: Plan) -> Iterator[Load | None]:
+    """The load that the fault brings along, if any: in a closed loop, on the plan's questions."""
+    if fault.beside is None:
+        yield None
+        return
+    callers, storm = fault.beside.callers, fault.beside.storm
+    also = msgspec.structs.replace(plan, rate_per_s=None, callers=callers, storm=storm, seed=2)
+    with Load(also) as load:
+        replies(1)(load)
+        yield load
+
+
+def replies(count: int) -> Wait:
+    """So many further replies."""
+
+    def wait(load: Load) -> None:
+        start = load.replies
+        wait_until(lambda: load.replies >= start + count or load.is_over, limit_s=60.0)
+        assert not load.is_over, "the load has failed, see its words above"
+
+    return wait
+
+
+def seconds(count: float) -> Wait:
+    """A time, with replies in it."""
+
+    def wait(load: Load) -> None:
+        time.sleep(count)
+        replies(1)(load)
+
+    return wait
+
+
+def _before(end_s: float, at_s: float | None) -> float | None:
+    return at_s if at_s is not None and at_s < end_s else None
+
+
+@contextmanager
+def _again_and_again(site: Site, fault: Fault) -> Iterator[None]:
+    """What the fault does all the time, in a thread of its own."""
+    over, problems = threading.Event(), list[BaseException]()
+
+    def act() -> None:
+        while fault.again is not None and not over.wait(_PAUSE_S):
+            try:
+                fault.again(site)
+            except BaseException as problem:
+                problems.append(problem)
+                return
+
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert not problems, problems
+
+
+@contextmanager
+def _cpu_when_open(site: Site, watch: Watch) -> Iterator[list[float]]:
+    """The service's CPU time at the moment that the cache is first left alone."""
+    over, found = threading.Event(), list[float]()
+
+    def look() -> None:
+        while not over.wait(_PAUSE_S):
+            if watch.changes and not watch.changes[-1][1]:
+                found.append(site.cpu_s)
+                return
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        thread.join()
