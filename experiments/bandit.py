@@ -136,12 +136,14 @@ def shares_by_phase(
     Args:
         definition: As written.
         standing: What is in force now.
-        records: Of the audit log, newest first. Phases of another split, and those in
-            which nobody was split, are left out.
+        records: Of the audit log, newest first. Phases of another split or other models,
+            and those in which nobody was split, are left out.
     """
     found: dict[int, dict[str, int]] = {}
     for one in (standing, *(record.after for record in records)):
-        if one is None or one.definition != standing.definition or one.counted != "running":
+        if one is None or one.counted != "running":
+            continue
+        if (one.definition, one.models) != (standing.definition, standing.models):
             continue
         if len(found) < MOST_PHASES and one.phase not in found:
             split = in_force(definition, replace(one, state="running", promoted=None))

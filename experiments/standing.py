@@ -5,6 +5,7 @@ have decided since: state, stage, shares, and the phase that all of it gives.
 Pure: where standings are kept, and who may change them, is the service's.
 """
 
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Literal, get_args
 
@@ -54,6 +55,9 @@ class Standing(Struct, frozen=True, kw_only=True):
     """Names the whole definition that was last read, margins and overrides included."""
     counted: Counted | None = None
     """How units are counted when nothing keeps them out; None: nobody was drawn yet."""
+    models: dict[str, str] = {}
+    """Deployment that variants may be served by to the version of its model in this phase;
+    empty where that is not known yet."""
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -86,10 +90,12 @@ def digest_of_split(definition: Experiment) -> str:
     return _digest((drawn, split, e.isolate_cache))
 
 
-def first_standing(definition: Experiment, now: float) -> Standing:
+def first_standing(
+    definition: Experiment, now: float, models: Mapping[str, str] | None = None
+) -> Standing:
     """How an experiment stands that nobody has known before: as its file says.
 
-    A rollout begins with its first stage.
+    A rollout begins with its first stage. `models` as in `Standing`.
     """
     state = definition.state
     standing = Standing(
@@ -102,6 +108,7 @@ def first_standing(definition: Experiment, now: float) -> Standing:
         asked=state,
         edited=_digest(definition),
         counted=_counted(state),
+        models=dict(models or {}),
     )
     return _at_the_beginning(definition, standing)
 
@@ -141,17 +148,34 @@ def after(definition: Experiment, standing: Standing, change: Change, now: float
     return standing if changed == standing else _next(standing, changed, now)
 
 
-def taken_up(definition: Experiment, standing: Standing, now: float) -> Standing:
+def taken_up(
+    definition: Experiment,
+    standing: Standing,
+    now: float,
+    models: Mapping[str, str] | None = None,
+) -> Standing:
     """The standing after the definition was read (again); the very same one if nothing changed.
 
-    A changed split begins a new phase, and a rollout begins again. A changed
+    A changed split begins a new phase, and a rollout begins again; so does another
+    version of a model, which makes another variant under the same name, unless the
+    experiment has ended: then its last phase is what its report is about. A changed
     ``state`` of the file wins over what was decided before; else that stays.
+
+    Args:
+        definition: As it was read.
+        standing: The one so far.
+        now: Seconds of the wall clock.
+        models: As in `Standing`; None: those that it has.
     """
     changed = standing
     digest = digest_of_split(definition)
-    if digest != standing.definition:
+    if models is not None and models != standing.models and standing.state not in _ENDS:
+        changed = replace(standing, models=dict(models))
+    if digest != standing.definition or _other_versions(standing, changed):
+        # The A/A phase before was drawn by the split, whichever model served it.
+        before = standing.pre_phase if digest == standing.definition else None
         phase = max(standing.phase + 1, definition.phase)
-        changed = replace(standing, phase=phase, definition=digest, shares_bp=None, pre_phase=None)
+        changed = replace(changed, phase=phase, definition=digest, shares_bp=None, pre_phase=before)
         changed = _at_the_beginning(definition, changed)
         if standing.promoted not in (None, *(v.name for v in definition.variants)):
             changed = replace(changed, state="stopped", promoted=None)
@@ -186,6 +210,8 @@ def why_defined(known: Standing | None, standing: Standing) -> str:
         return "first read"
     if known.definition != standing.definition:
         return f"the split was edited: phase {standing.phase} begins"
+    if others := _other_versions(known, standing):
+        return f"another model serves, {', '.join(others)}: phase {standing.phase} begins"
     if known.asked != standing.asked:
         return f"the file says {standing.asked} now"
     if known.edited != standing.edited:
@@ -273,6 +299,16 @@ _CHANGES = {
 # --- what they share -----------------------------------------------------------------------
 
 
+def _other_versions(known: Standing, standing: Standing) -> list[str]:
+    """The deployments whose model is another one now, as people read it; unknown is not other."""
+    before = known.models
+    return [
+        f"{name} by {model} instead of {before[name]}"
+        for name, model in sorted(standing.models.items())
+        if before.get(name, model) != model
+    ]
+
+
 def _at_stage(definition: Experiment, standing: Standing, stage: int | None) -> Standing:
     """At a stage of the rollout; None: the one after the present."""
     if definition.rollout is None:
@@ -299,6 +335,8 @@ def _entering(definition: Experiment, standing: Standing, state: State) -> Stand
         return standing
     entered, counted = replace(standing, state=state, promoted=None), _counted(state)
     ended = standing.state in _ENDS and standing.counted is not None
+    if ended and state not in _ENDS:
+        entered = replace(entered, models={})  # versions may have come and gone since
     if counted is None:
         began_anew = ended and state not in _ENDS
         return replace(_new_phase(entered), counted=None) if began_anew else entered

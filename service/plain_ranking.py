@@ -71,6 +71,7 @@ class PlainRanker:
             or request.external
             or request.explain
             or not (surface is None or isinstance(surface, str))
+            or (surface is None and SURFACE in context)
             or not self._names.context.issuperset(context)
         ):
             return None

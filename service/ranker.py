@@ -252,8 +252,11 @@ class Ranker:
     def item_page_at_once(self, page: RankRequest, *, arrived: float) -> Ranked | None:
         """What `item_page` gives, if it is known in this process and no experiment runs.
 
-        None: nothing has happened yet; the page is for `item_page`.
+        None: nothing has happened yet; the page is for `item_page`. So is one that is traced, with
+        all its steps.
         """
+        if self._telemetry.sampled_request() is not None:
+            return None
         routed = self._router.alone(_surface(page))
         if routed is None or page.force or not self._names.context.issuperset(page.context):
             return None

@@ -61,8 +61,8 @@ def told(case: Case) -> str:
         "aa": f"An A/A phase{since}: {traffic} are drawn and counted, and {own}.",
         "paused": f"Paused{since}{_because(case, 'pause')}: {own}, and the figures stand still.",
         "rolled_back": f"Rolled back{since}{_because(case, 'rollback')}: {own}.",
-        "promoted": f"{experiment.promoted!r} was promoted{since}{_because(case, 'promote')}: it "
-        "serves every eligible unit, and nobody is counted any more.",
+        "promoted": f"{experiment.promoted!r} has been promoted{since}{_because(case, 'promote')}: "
+        "it serves every eligible unit, and nobody is counted any more.",
         "stopped": f"Stopped{since}{_because(case, 'stop')}: it assigns nobody.",
     }
     return words[experiment.state] + apart

@@ -28,8 +28,11 @@ def render_text(report: Report) -> str:
     for said in beside.above(report):
         lines += _wrapped(said)
     lines.append("")
-    for start in range(0, len(report.variants), _COLUMNS):
-        lines += [*_table(report, report.variants[start : start + _COLUMNS]), ""]
+    # Interleaved slates are in no variant's arm, so the variants' columns would be empty.
+    mixed = report.interleaving
+    columns = report.variants if mixed is None else (mixed.slates,)
+    for start in range(0, len(columns), _COLUMNS):
+        lines += [*_table(report, columns[start : start + _COLUMNS]), ""]
     for said in beside.below(report):
         lines += _wrapped(said)
     return "\n".join(lines)

@@ -102,7 +102,7 @@ def _compared(control: VariantReport, treatment: VariantReport, *, alone: bool) 
     if always.relative.low > 0 or always.relative.high < 0:
         word = "higher" if once.relative.value > 0 else "lower"
         who = f"{treatment.name!r} has a {word} CTR than {control.name!r}"
-        return f"{who}, by {figures}, and {latency}"
+        return f"{who}, {figures}, and {latency}"
     found = f", where an increase of {percent(always.detectable)} % would be found 8 times in 10"
     return (
         f"no difference in CTR between {names} is shown, {figures}{found if alone else ''}; "
@@ -121,13 +121,12 @@ def _latency(change: Measure) -> str:
     """Of computed slates, which no cache makes fast."""
     known = change.interval
     if known is None:
-        return f"how its latency differs is not known yet ({change.missing})"
-    by = f"{percent(abs(known.value))} % ({span(known)})"
-    if known.low > 0:
-        return f"computes slower, by {by}"
-    if known.high < 0:
-        return f"computes faster, by {by}"
+        return f"cannot be compared in computed latency yet ({change.missing})"
     figures = f"{percent(known.value, signed=True)} % ({span(known)})"
+    if known.low > 0:
+        return f"computes slower, {figures}"
+    if known.high < 0:
+        return f"computes faster, {figures}"
     return f"shows no difference in computed latency, {figures}"
 
 
@@ -150,9 +149,12 @@ def _preferred(report: Report) -> str:
             return f"no data yet: no slate of {names} has been interleaved"
         return f"too early to say whose picks users prefer, of {names}: {found.missing}"
     delta, p_value = found.preference.delta, found.preference.p_value
+    lead = delta  # of the treatment, or of the control where that wins
+    if delta.high < 0:
+        lead = Interval(-delta.value, -delta.high, -delta.low)
     figures = (
-        f"{percent(delta.value, signed=True)} % of {found.preference.clicks:,} clicks net "
-        f"({span(delta)}, {p_text(p_value)}), read once"
+        f"{percent(lead.value, signed=True)} % of {found.preference.clicks:,} clicks net "
+        f"({span(lead)}, {p_text(p_value)}), read once"
     )
     if delta.low <= 0 <= delta.high:
         return f"no preference between the picks of {names} is shown, {figures}"

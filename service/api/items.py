@@ -101,7 +101,7 @@ def page_request(item_id: str, query: Mapping[str, str], names: FeatureNames) ->
 
 def _single(request: Request[Any, Any, Any]) -> dict[str, str]:
     query: dict[str, str] = {}
-    for name, value in request.query_params.multi_items():
+    for name, value in request.query_params.items():
         if name in query:
             raise InvalidRequest(f"the parameter {name!r} is there twice", f"$.{name}")
         query[name] = value

@@ -208,21 +208,22 @@ class Batcher:
         try:
             now = self._now()
             taken = self._queue.take(now)
+            batch, pending = taken.batch, self._pending
+            # Before anybody is told anything: who is may cancel others.
+            callers = [] if batch is None else [pending[part.job] for part in batch.parts]
             if taken.expired:
                 for job in taken.expired:
                     self._expire(job)
                 self._answer(taken.answerable, now)
                 self._note_if_quiet()
-            if taken.batch is not None:
-                self._execute(taken.batch)
+            if batch is not None:
+                self._execute(batch, callers)
         finally:
             self._turn_is_due = False
         self._schedule_turn()
 
-    def _execute(self, batch: Batch) -> None:
-        pending, parts = self._pending, batch.parts
-        callers = [pending[part.job] for part in parts]
-        run = Run(batch=batch, instance=self._idle.pop(), callers=callers, parts=parts)
+    def _execute(self, batch: Batch, callers: Sequence[Pending]) -> None:
+        run = Run(batch=batch, instance=self._idle.pop(), callers=callers, parts=batch.parts)
         try:
             rows = run.share()
         except Exception as error:  # rows that are none: whoever sent them, nobody may hang
@@ -295,7 +296,9 @@ class Batcher:
 
     def _expire(self, job: ScoreJob) -> None:
         """Tell a caller that it is too late; the queue has forgotten the job already."""
-        pending = self._pending.pop(job)
+        pending = self._pending.pop(job, None)
+        if pending is None:
+            return  # cancelled by one that was told just before
         self._note_if_quiet()
         if pending.answer is not None:  # held for one that came before it
             _tell(pending, ScoredTooLate(pending.answer))

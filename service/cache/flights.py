@@ -45,14 +45,18 @@ class Flights(Generic[End]):
         flight = self._under_way.get(key)
         if flight is None:
             flight = _Flight()
-            flight.call_off = launch(partial(self._landed, key))
+            flight.call_off = launch(partial(self._landed, key, flight))
             self._under_way[key] = flight
         seat = Seat(partial(self._leave, key), then)
         flight.seats[seat] = None
         return seat
 
-    def _landed(self, key: Hashable, end: End) -> None:
-        flight = self._under_way.pop(key)
+    def _landed(self, key: Hashable, flight: "_Flight[End]", end: End) -> None:
+        # Some computations go on though they were called off: a client library may lose a
+        # cancellation. The next one of this key is not theirs to end.
+        if self._under_way.get(key) is not flight:
+            return
+        del self._under_way[key]
         first = True
         for seat in list(flight.seats):
             try:

@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from service.breaker import Breaker
+from service.cache.keys import EPOCH_KEY
 from service.cache.link import Command, Link, NodeFailed, NoTurn, Read
 from service.cache.store import Fetched, StoreCounters, StoredEntry, StoreStatus
 from service.clock import Clock
@@ -70,6 +71,7 @@ class GuardedStore:
         self._epoch = 0
         self._epoch_read_at = -math.inf
         self._locks: dict[str, float] = {}
+        self._locks_limit = _LOCKS_KEPT
         self._problem: str | None = None
         self._counts: Counter[str] = Counter()
         self._stopping = False
@@ -178,9 +180,11 @@ class GuardedStore:
             self._counts["lock_errors"] += 1
 
     def _remember(self, key: str, ends_at: float) -> None:
-        if len(self._locks) >= _LOCKS_KEPT:
+        if len(self._locks) >= self._locks_limit:
             now = self._clock.now()
             self._locks = {key: end for key, end in self._locks.items() if end > now}
+            # So that locks by the thousand are not gone through again for each new one.
+            self._locks_limit = max(_LOCKS_KEPT, 2 * len(self._locks))
         self._locks[key] = ends_at
 
     async def _run(self, commands: Sequence[Command]) -> Sequence[object]:
@@ -264,7 +268,7 @@ class GuardedStore:
         # is slow to make is then there for the lookups.
         limit_s = self._find_again_s if first else min(self._find_again_s, _LOOK_LIMIT_S)
         try:
-            self._epoch = int(await self._link.look(limit_s) or 0)
+            self._epoch = await self._epoch_now(limit_s)
         except Exception as problem:
             self._problem = _text(problem)
             self._epoch_is_not_read(began)
@@ -274,6 +278,19 @@ class GuardedStore:
         self._epoch_read_at = began
         self._breaker.succeeded()
         return True
+
+    async def _epoch_now(self, limit_s: float) -> int:
+        """The purge epoch, which never goes back.
+
+        The server may have lost it: emptied, evicted, or a replica took over that had not
+        heard of the last purge. What was purged must not come back with that.
+        """
+        held = await self._link.look(limit_s)
+        epoch = int(held or 0)
+        if epoch < self._epoch:
+            unless_purged = ("NX",) if held is None else ()  # by somebody else, just now
+            await self._link.run([("SET", EPOCH_KEY, self._epoch, *unless_purged)], limit_s)
+        return max(epoch, self._epoch)
 
     def _epoch_is_not_read(self, began: float) -> None:
         now = self._clock.now()

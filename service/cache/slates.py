@@ -110,7 +110,9 @@ class SlateCache:
 
     def left(self, key: SlateKey) -> CacheLookup | None:
         """What the first level still holds, whatever its own TTL says."""
-        kept = self._first.left(key.text)
+        # As long by our own clock too: the wall may have been set back since.
+        hard_s = self._lifetimes.hard_s(self._lifetimes.soft_s(key.tag))
+        kept = self._first.left(key.text, within_s=hard_s)
         if kept is None:
             return None
         age_s = self._age_s(kept.entry)

@@ -84,7 +84,8 @@ class ScoreStore(Protocol):
 
     @property
     def epoch(self) -> int:
-        """The purge epoch that new keys belong to, at most half a second old while connected."""
+        """The purge epoch that new keys belong to, at most half a second old while connected. It
+        never goes back, whatever the server has lost."""
         ...
 
     async def start(self) -> None:

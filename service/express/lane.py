@@ -162,11 +162,16 @@ class RankLane:
             asked = self._allowed(asked, head, peer)
             return slate(await self._ranker.rank(asked, arrived=arrived))
         except asyncio.CancelledError:
-            if not self._health.is_draining:
+            reply = self.cut_off(asked)
+            if reply is None:
                 raise
-            return refusal(shutting_down(), asked)
+            return reply
         except Exception as error:
             return refusal(error, asked)
+
+    def cut_off(self, asked: RankRequest | None) -> Reply | None:
+        """What the caller of a cancelled request is told, if a drain is why."""
+        return refusal(shutting_down(), asked) if self._health.is_draining else None
 
     def _page_at_once(self, page: Page, exchange: Exchange) -> Reply | None:
         """The page, if this process itself knows its slate."""

@@ -77,9 +77,16 @@ class SharedLane:
         arrived: float,
     ) -> Reply:
         if head.page is None and isinstance(body, bytes) and self._may_leave(body):
-            returned = await self._handover.elsewhere(
-                self._waiting_rows(), body, arrived, head.fields.get(b"traceparent", b"")
-            )
+            traceparent = head.fields.get(b"traceparent", b"")
+            try:
+                returned = await self._handover.elsewhere(
+                    self._waiting_rows(), body, arrived, traceparent
+                )
+            except asyncio.CancelledError:
+                cut_off = self._lane.cut_off(None)
+                if cut_off is None:
+                    raise
+                return cut_off
             if returned is not None:
                 return Reply(returned.status, returned.headers, returned.body)
         with self._handover.ranking():

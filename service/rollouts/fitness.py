@@ -51,6 +51,14 @@ class Fitness:
                 found[experiment.key, variant.name] = why
         return found
 
+    def models(self, experiment: Experiment) -> dict[str, str]:
+        """Deployment to the version of its model, of those that may serve the variants."""
+        named = {variant.deployment for variant in experiment.variants}
+        # Whatever serves its surface serves a variant that names none.
+        found = self._deployments if None in named else named
+        manifests = {name: self._deployments[name].bundle.manifest for name in found if name}
+        return {name: f"{m.name}@{m.version}" for name, m in sorted(manifests.items())}
+
     def _why_unfit(self, variant: Variant, *, may_be_cold: bool) -> str | None:
         if variant.deployment is None:
             # Whatever serves its surface serves it.

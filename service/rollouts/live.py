@@ -81,6 +81,7 @@ class LiveExperiments:
         self._held: Standings | None = None  # what the server had when it was last read
         self._kept: Mapping[str, Standing] | None = None  # what the copy holds
         self._own: dict[str, Standing] = {}  # the newest that belongs to our own definition
+        self._models: dict[str, dict[str, str]] = {}  # what served each at the last look
         self._lost: set[str] = set()  # known here, and older or missing on the server
         self._unready: Mapping[str, str] = {}
         self._troubles: dict[SourceTrouble, str] = {}
@@ -136,6 +137,7 @@ class LiveExperiments:
         """Look at the file, the event server and the engines once."""
         async with self._looking:
             self._look_at_file()
+            self._look_at_models()
             try:
                 await self._ask_the_server()
             except StoreUnavailable as problem:
@@ -200,6 +202,20 @@ class LiveExperiments:
             self._edited = found
             self._due = {definition.key for definition in found}
 
+    def _look_at_models(self) -> None:
+        """Find experiments whose variants another version of a model serves since the last look,
+        or whose phase has no versions on record yet."""
+        found = {d.key: self._fitness.models(d) for d in self._newest_definitions}
+        for key, now in found.items():
+            standing = self._standings.get(key)
+            # Where another definition is in force, ours must not take its place for this.
+            if standing is None or standing.definition != self._splits.get(key):
+                continue
+            unknown = bool(now) and not standing.models and standing.state in ("running", "aa")
+            if unknown or self._models.get(key, now) != now:
+                self._due.add(key)
+        self._models = found
+
     def _take(self, definitions: tuple[Experiment, ...]) -> None:
         """Go by these definitions."""
         self._definitions = definitions
@@ -242,17 +258,18 @@ class LiveExperiments:
     async def _define(self, definition: Experiment) -> None:
         """Have the event server know the definition; whoever reads an edit first decides its phase.
 
-        Only once per edit: two replicas that have different files must not undo each other.
+        Only once per edit, and per activated version of a model: two replicas that have
+        different ones must not undo each other.
         """
         key = definition.key
         for _ in range(_ATTEMPTS):
             held = self._on_the_server(key)
             known = newest(held, self._standings.get(key)) or await self._recorded(key)
-            now = self._clock.wall()
+            now, models = self._clock.wall(), self._models.get(key)
             standing = (
-                first_standing(definition, now)
+                first_standing(definition, now, models)
                 if known is None
-                else taken_up(definition, known, now)
+                else taken_up(definition, known, now, models)
             )
             if standing == held or await self._write(standing, held, why_defined(known, standing)):
                 self._standings[key] = standing

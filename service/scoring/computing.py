@@ -33,15 +33,15 @@ class Got(Struct, frozen=True):
 
 
 class Computing:
-    """What is being scored, by key. For one event loop."""
+    """What is being scored, by key and priority. For one event loop."""
 
     def __init__(self, *, telemetry: Telemetry, clock: Clock) -> None:
         self._telemetry, self._clock = telemetry, clock
         self._flights: Flights[End] = Flights()
 
-    def is_under_way(self, key: SlateKey, batcher: Batcher) -> bool:
-        """Whether somebody has it scored now."""
-        return (batcher, key.text) in self._flights
+    def is_under_way(self, key: SlateKey, batcher: Batcher, priority: Priority = "low") -> bool:
+        """Whether somebody has it scored now, with this priority or a higher one."""
+        return _place(key, batcher, priority, self._flights) in self._flights
 
     async def scores(
         self, wanted: Wanted, cache: ScoreCache, key: SlateKey, *, claims: bool
@@ -90,7 +90,8 @@ class Computing:
         assert batcher is not None
         answer: asyncio.Future[tuple[End, bool]] = asyncio.get_running_loop().create_future()
         launch = self._launch(wanted, cache, key, batcher, deadline, "low")
-        seat = self._flights.join((batcher, key.text), launch, partial(_resolve, answer))
+        place = _place(key, batcher, "low", self._flights)
+        seat = self._flights.join(place, launch, partial(_resolve, answer))
         try:
             end, _ = await answer
         finally:
@@ -102,7 +103,7 @@ class Computing:
     ) -> tuple[End, bool]:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[tuple[End, bool]] = loop.create_future()
-        place = (batcher, key.text)
+        place = _place(key, batcher, wanted.request.priority, self._flights)
         begins = place not in self._flights
         launch = self._launch(wanted, cache, key, batcher, wanted.deadline, None)
         if claims:
@@ -203,6 +204,18 @@ class _Lead:
 
 
 _PASSED = "the deadline passed before the rows were scored"
+_FIRST_TO_LAST: tuple[Priority, ...] = ("high", "normal", "low")
+_Place = tuple[Batcher, str, Priority]
+
+
+def _place(key: SlateKey, batcher: Batcher, priority: Priority, under_way: Flights[End]) -> _Place:
+    """Where to wait for a slate: with the first who has it scored, and who goes before us or with
+    us. To join one who is let wait longer would cost more than to compute twice."""
+    before = _FIRST_TO_LAST[: _FIRST_TO_LAST.index(priority)]
+    for other in before:
+        if (place := (batcher, key.text, other)) in under_way:
+            return place
+    return (batcher, key.text, priority)
 
 
 def _learning(cache: ScoreCache, key: SlateKey, tell: Callable[[End], None]) -> Then:

@@ -70,7 +70,7 @@ class ExactScores:
         """
         batcher = wanted.deployment.batcher
         assert batcher is not None, "who has a cache has engines"
-        if self._computing.is_under_way(key, batcher):
+        if self._computing.is_under_way(key, batcher, wanted.request.priority):
             asked = answer(CacheLookup(outcome="miss"), key, 0.0)
             return await self._compute(wanted, cache, key, asked, claims=False)
         started = self._clock.now()

@@ -105,7 +105,7 @@ class Inspector:
         Raises:
             CacheUnavailable: nobody knows whether it was.
         """
-        return CacheFlushed(epoch=await self._server.purge())
+        return CacheFlushed(epoch=await self._server.purge(beyond=self._cache.epoch))
 
     async def _viewed(self, status: CacheStatus, problem: str | None) -> CacheView:
         return CacheView(

@@ -46,13 +46,19 @@ class CacheServer:
         is_cluster = isinstance(client, RedisCluster)
         self._each = {"target_nodes": RedisCluster.PRIMARIES} if is_cluster else {}
 
-    async def purge(self) -> int:
+    async def purge(self, *, beyond: int = 0) -> int:
         """Begin a new epoch.
+
+        Args:
+            beyond: One that is known; should the server have lost it, the new one is higher still.
 
         Raises:
             CacheUnavailable: no answer, so nobody knows whether it has begun.
         """
-        return int(await self._asked(self._client.incr(EPOCH_KEY)))
+        epoch = int(await self._asked(self._client.incr(EPOCH_KEY)))
+        if epoch <= beyond:
+            epoch = int(await self._asked(self._client.incr(EPOCH_KEY, beyond + 1 - epoch)))
+        return epoch
 
     async def held(self, key: str) -> Held:
         """What is there, with the time that it has left.

@@ -86,7 +86,7 @@ def test_one_report_in_all_its_forms(shop, tmp_path):
     page = shop.client.get(PATH, headers={"Accept": "text/html"}).text
     file = tmp_path / "report.html"
 
-    assert found["verdict"].startswith("'new' has a higher CTR than 'control', by +")
+    assert found["verdict"].startswith("'new' has a higher CTR than 'control', +")
     assert found["rule"]["action"] in ("continue", "hold")
     assert found["rule"]["acts"] == "asked"
     assert found["told"].startswith("Running since ")

@@ -20,14 +20,24 @@ def collector():
     receiver.close()
 
 
-@pytest.fixture(scope="module")
-def traced(collector):
-    environ = {
+def environ(collector):
+    return {
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         "OTEL_BSP_SCHEDULE_DELAY": "50",
         "OTEL_SERVICE_NAME": "ranking",
     }
-    with serving(experiments=EXPERIMENTS, environ=environ) as server:
+
+
+@pytest.fixture(scope="module")
+def traced(collector):
+    with serving(experiments=EXPERIMENTS, environ=environ(collector)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def quiet(collector):
+    """Without an experiment."""
+    with serving(environ=environ(collector)) as server:
         yield server
 
 
@@ -183,3 +193,32 @@ def test_paths_and_surfaces_that_strangers_make_up_add_no_series(server):
     series = [make_up(n) for n in (0, 0, *range(1, 50))]
 
     assert series[-1] == series[2]
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "body"),
+    [
+        ("POST /v1/rank", "/v1/rank", {"candidates": ["i1", "i2"], "timeout_ms": 10_000}),
+        ("GET /v1/items/{item_id}/recommendations", "/v1/items/i1/recommendations", None),
+    ],
+    ids=["rank", "item page"],
+)
+def test_both_lanes_leave_the_same_trace(quiet, collector, root, path, body):
+    """What uvicorn is given for its odd header, and what the express lane answers itself."""
+    steps = []
+    for lines in ({}, {}, {"TE": "trailers"}):  # the first leaves the slate in the cache
+        trace = f"{len(collector.spans) + 1:032x}"
+        headers = {"traceparent": f"00-{trace}-{CALLER}-01", **lines}
+        reply = quiet.client.request("POST" if body else "GET", path, json=body, headers=headers)
+        assert reply.status_code == 200
+        spans = spans_of(collector, trace, root)
+        steps.append(sorted((span.name, told_of(span)) for span in spans))
+
+    assert steps[1] == steps[2]
+
+
+def told_of(span):
+    """The attributes of a span that are not figures."""
+    return sorted(
+        (a.key, a.value.string_value) for a in span.attributes if a.value.HasField("string_value")
+    )

@@ -142,6 +142,7 @@ def test_phases_of_another_split_of_nobody_and_long_ago_teach_nothing():
         return now
 
     follows(replace(standing, phase=0, definition="another"))
+    follows(replace(standing, phase=0, models={"ranker": "m@0"}))
     follows(replace(standing, phase=0, counted="aa"))
     for new in range(30):
         shares = {"control": 4_000 + new, "b": 3_000, "c": 3_000 - new}

@@ -18,6 +18,7 @@ from experiments.standing import (
     in_force,
     kept_by,
     taken_up,
+    why_defined,
 )
 
 PLAN = Rollout(stages_bp=(100, 500, 10_000))
@@ -311,3 +312,41 @@ def test_a_record_is_read_as_it_was_written():
     )
 
     assert msgspec.json.decode(msgspec.json.encode(record), type=DecisionRecord) == record
+
+
+def test_another_version_of_a_model_begins_a_phase_and_the_rollout_again():
+    served = {"ranker": "m@1", "popular": "m@1"}
+    aa = first_standing(defined(state="aa"), 1.0, served)
+    running = after(defined(state="aa"), aa, Change(action="start"), 2.0)
+    later = after(defined(state="aa"), running, Change(action="ramp", stage=2), 3.0)
+    assert taken_up(defined(state="aa"), later, 4.0, served) is later
+
+    begun = taken_up(defined(state="aa"), later, 4.0, served | {"ranker": "m@2"})
+
+    assert (begun.phase, begun.stage, begun.traffic_bp) == (4, 0, 100)
+    assert (begun.state, begun.since, begun.pre_phase) == ("running", 4.0, aa.phase)
+    assert why_defined(later, begun) == (
+        "another model serves, ranker by m@2 instead of m@1: phase 4 begins"
+    )
+
+
+def test_models_that_were_not_known_before_begin_no_phase():
+    running = walk(defined())
+
+    known = taken_up(defined(), running, 3.0, {"ranker": "m@1"})
+
+    assert (known.phase, known.models) == (running.phase, {"ranker": "m@1"})
+
+
+@pytest.mark.parametrize("end", ["rollback", "promote", "stop"])
+def test_an_experiment_that_ended_keeps_its_phase_and_learns_the_models_when_it_starts(end):
+    first, second = {"ranker": "m@1"}, {"ranker": "m@2"}
+    ended = after(defined(), first_standing(defined(), 1.0, first), Change(action=end), 2.0)
+
+    assert taken_up(defined(), ended, 3.0, second) is ended
+    if end == "promote":
+        ended = after(defined(), ended, Change(action="rollback"), 3.0)
+    started = after(defined(), ended, Change(action="start"), 4.0)
+    assert (started.phase, started.models) == (2, {})
+    known = taken_up(defined(), started, 5.0, second)
+    assert (known.phase, known.models) == (2, second)

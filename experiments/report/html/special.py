@@ -16,7 +16,7 @@ def interleaving_section(report: Report) -> str:
         return ""
     return section(
         "Whose picks users prefer",
-        _preference(found),
+        _preference(found, report.variants[1].name),
         table(
             ["ranker", "clicks credited"],
             [[name, f"{wins:,}"] for name, wins in found.wins.items()],
@@ -32,20 +32,22 @@ def interleaving_section(report: Report) -> str:
     )
 
 
-def _preference(found: Interleaved) -> str:
+def _preference(found: Interleaved, treatment: str) -> str:
     preferred = found.preference
     if preferred is None:
         return paragraph(f"Not known yet: {found.missing}.")
     delta = Measure(value=preferred.delta.value, low=preferred.delta.low, high=preferred.delta.high)
     drawn = chart(
         "Clicks credited to the treatment less those to the control, over all",
-        [Lane("net credit", rate(delta), (Bar(delta, "once"),))],
+        [Lane(f"net credit of {treatment}", rate(delta), (Bar(delta, "once"),))],
         show=lambda fraction: f"{100 * fraction:+.4g} %",
         marks=[Mark(0.0, "zero")],
     )
-    votes = f"won {preferred.wins:,}, lost {preferred.losses:,}, tied {preferred.ties:,}"
+    votes = (
+        f"{preferred.wins:,} for {treatment}, {preferred.losses:,} against, {preferred.ties:,} tied"
+    )
     return drawn + paragraph(
-        f"{p_text(preferred.p_value)} if read once; groups of units {votes} "
+        f"{p_text(preferred.p_value)} if read once; groups of units: {votes} "
         f"(sign test {p_text(preferred.sign_p_value)})."
     )
 

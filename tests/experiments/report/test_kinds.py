@@ -9,6 +9,7 @@ from experiments.comparison import Comparison, comparison_increments
 from experiments.definition import INTERLEAVED, Experiment
 from experiments.interleaving import preference
 from experiments.report import Report, build_report, render_html, render_text
+from experiments.report.words import percent
 from experiments.variant_statistics import CELLS
 from tests.support.reports import (
     HALVES,
@@ -52,6 +53,22 @@ def test_interleaving_is_read_by_its_credit_alone():
     assert report.variants[1].difference.ctr is None
     assert report.variants[1].difference.missing == report.plain_tests_refused == found.why
     assert "no split to check" in shown(report)
+
+
+def test_the_preferred_ranker_is_credited_with_a_plus_also_where_it_is_the_control():
+    report = report_of(MIXED, {INTERLEAVED: planted(**credited(0.45))})
+
+    assert report.verdict.startswith("Users prefer the picks of 'old' to those of 'new', +")
+    lead = report.interleaving.preference.delta
+    assert f"(+{percent(-lead.high)} to +{percent(-lead.low)} %" in report.verdict
+
+
+def test_the_table_of_an_interleaving_shows_its_slates_and_not_two_empty_arms():
+    text = render_text(report_of(MIXED, {INTERLEAVED: planted(**credited(0.55))}))
+
+    assert "interleaved" in text
+    assert "no impressions yet" not in text
+    assert "net credit of new" in shown(report_of(MIXED, {INTERLEAVED: planted(**credited(0.5))}))
 
 
 def test_equal_rankers_are_not_called_preferred():
@@ -181,8 +198,8 @@ def test_a_promotion_names_the_winner_and_who_promoted():
     report = report_of(ROLLED_OUT, SUMS, standing=standing, decisions=(made,))
 
     assert report.told == (
-        "'new' was promoted since 2026-09-20 14:13 UTC by key:anna (more clicks, and faster): it "
-        "serves every eligible unit, and nobody is counted any more."
+        "'new' has been promoted since 2026-09-20 14:13 UTC by key:anna (more clicks, and faster): "
+        "it serves every eligible unit, and nobody is counted any more."
     )
     assert report.verdict.startswith("'new' was promoted: 'new' has a higher CTR than 'old'")
 
@@ -201,3 +218,12 @@ def test_an_experiment_of_which_only_the_sums_are_known_has_a_report_as_well():
     assert report.since is None
     assert "higher CTR" in report.verdict
     assert report.plan.needs[0].days_left is None
+
+
+def test_the_verdict_is_a_sentence_also_where_no_slate_was_computed():
+    cached = {f"{sums}{cell}": 0 for sums in "mk" for cell in range(CELLS)}
+    sums = {name: planted(seed=seed, **cached) for seed, name in enumerate(("old", "new"))}
+
+    verdict = report_of(ROLLED_OUT, sums).verdict
+
+    assert "'new' cannot be compared in computed latency yet (" in verdict

@@ -130,9 +130,9 @@ def test_latency_is_told_end_to_end_and_by_who_answered(planted):
 def test_the_verdict_names_the_effect_both_ways_and_which_may_be_read_again(planted):
     change = planted.variants[1].difference
 
-    assert planted.verdict.startswith("'dcn-fp32' has a higher CTR than 'popularity', by +")
+    assert planted.verdict.startswith("'dcn-fp32' has a higher CTR than 'popularity', +")
     assert "% whenever one looks; +" in planted.verdict
-    assert "% if this is the only look, p < 0.001), and computes slower, by " in planted.verdict
+    assert "% if this is the only look, p < 0.001), and computes slower, +" in planted.verdict
     assert planted.verdict.endswith(
         "; only the first range may be read again and again, the second once."
     )

@@ -768,3 +768,24 @@ def test_every_instance_needs_its_chain():
 
     with pytest.raises(ValueError, match="2 instances need as many chains, got 1"):
         Batcher([chain], BatchPolicy(instances=2, execution="thread"), clock)
+
+
+async def test_who_is_late_may_cancel_others_as_it_is_told(start, clock):
+    engine = FakeEngine()
+    batcher, others, told = start(engine), [], []
+
+    def gone(end):
+        told.append(end)
+        for other in others:
+            other.cancel()
+
+    batcher.submit(new_batch(1), deadline=clock.now(), then=gone)
+    for deadline in (clock.now(), clock.now() + 1):  # late as well, and in the batch that leaves
+        others.append(batcher.submit(new_batch(2), deadline=deadline, then=told.append))
+    bystander = asked(batcher, 3, clock)
+    await settle()
+
+    assert len((await asyncio.wait_for(bystander, 5)).scores) == 3
+    assert [type(end) for end in told] == [DeadlineExpired]
+    assert batcher.is_idle
+    await batcher.stop()

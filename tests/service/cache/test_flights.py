@@ -138,3 +138,18 @@ async def test_one_who_cannot_be_told_keeps_nobody_else_waiting(computation):
 
     assert told == [("x", "end", True)]
     assert str(said[0]["exception"]) == "broken"
+
+
+def test_what_was_called_off_and_went_on_ends_no_later_computation(computation):
+    """redis-py can lose the cancellation of who asks other processes first."""
+    flights, told = Flights(), []
+    flights.join("k", computation.launch, takes(told, "gone")).leave()
+    of_the_first = computation.tell
+    flights.join("k", computation.launch, takes(told, "here"))
+
+    of_the_first("late")
+    assert told == []
+    computation.tell("end")
+
+    assert told == [("here", "end", True)]
+    assert len(flights) == 0

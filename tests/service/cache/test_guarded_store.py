@@ -12,11 +12,12 @@ import pytest
 from redis.asyncio import Redis
 
 from service.cache.guarded_store import GuardedStore
-from service.cache.link import Read
+from service.cache.link import OneServer, Read
+from service.cache.redis_store import RedisLine
 from service.cache.store import StoredEntry, StoreOutcome
 from service.clock import SystemClock
 from service.settings import CacheSettings, RedisSettings
-from service.stores import cache_problems
+from service.stores import cache_client, cache_problems
 from service.testing import FakeClock
 from tests.support.store_servers import open_store
 from tests.support.valkey import ValkeyServer, eventually
@@ -267,6 +268,23 @@ async def test_a_burst_that_fails_together_does_not_open_the_breaker(valkey, cli
     assert state == "closed"
 
 
+async def test_waiting_for_a_turn_in_vain_is_not_held_against_the_server(valkey):
+    """Too many lookups for the pool are our load, and no reason to lose the cache as well."""
+    settings = CacheSettings(timeout_s=0.05, breaker_failures=1, breaker_probe_s=60)
+    redis = RedisSettings(client="redis-py", pool_size=1, connect_timeout_s=2.0)
+    line = RedisLine(cache_client(valkey.url, redis), pool_size=1)
+    clock = SystemClock()
+    store = GuardedStore(OneServer("one", line), cache=settings, redis=redis, clock=clock)
+    await store.start()
+    async with line._slots:
+        assert await outcome(store) == "error"
+
+    status = store.status()
+    assert (status.breaker, status.counters.timeouts) == ("closed", 1)
+    assert await outcome(store) == "ok"
+    await store.stop()
+
+
 async def test_full_without_eviction_it_still_answers_lookups(client):
     with ValkeyServer(maxmemory="2mb", maxmemory_policy="noeviction") as full:
         async with store_at(full.url, client) as store, Redis.from_url(full.url) as operator:
@@ -371,6 +389,22 @@ async def test_the_epoch_is_read_at_start_and_followed_within_a_second(valkey, o
         await eventually(lambda: store.epoch == 8)
 
         assert time.monotonic() - began < 1.0
+
+
+async def test_what_was_purged_does_not_come_back_when_the_server_loses_the_epoch(
+    valkey, operator, client
+):
+    """Evicted, flushed, or a replica took over that had not heard of the purge."""
+    await operator.set("podium:epoch", 7)
+    async with store_at(valkey.url, client, CacheSettings()) as store:
+        await operator.delete("podium:epoch")
+
+        async def is_back() -> bool:
+            return await operator.get("podium:epoch") == b"7"
+
+        await eventually(is_back)
+        assert store.epoch == 7
+        assert store.status().state == "connected"
 
 
 async def test_purged_during_an_outage_no_entry_comes_back_with_the_server(

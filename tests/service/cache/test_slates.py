@@ -143,6 +143,17 @@ async def test_a_clock_that_jumps_an_hour_makes_nothing_wrong(process, clock):
     assert cache.left(key()) is None
 
 
+async def test_a_clock_that_was_set_back_keeps_nothing_past_its_hard_end(process, clock):
+    cache = process()
+    await cache.put(key(), scores(), computed_s=0.01)
+    clock.jump(-3600)
+    clock.advance(299)
+    assert cache.left(key()) is not None
+    clock.advance(2)
+
+    assert cache.left(key()) is None
+
+
 async def test_close_to_the_end_a_draw_decides_who_computes_anew(process, clock):
     draws = iter([0.1, 0.9999])
     settings = CacheSettings(ttl_s=100, ttl_jitter=0, first_level_ttl_s=1000, refresh_beta=1)

@@ -4,6 +4,7 @@ import asyncio
 import gc
 
 import msgspec
+import numpy as np
 import pytest
 
 from experiments.definition import Experiment, Variant
@@ -19,7 +20,7 @@ from service.express.lane import RankLane
 from service.health import Health
 from service.messages import RankReply, RankRequest
 from service.settings import AuthSettings, BatchPolicy
-from service.testing import FakeClock, FakeEngine, MemoryScoreCache
+from service.testing import FakeClock, FakeEngine, FaultyEngine, MemoryScoreCache
 from tests.support.bundles import write_tiny_bundle
 from tests.support.rankers import Kitchen, deployment_of
 
@@ -339,3 +340,37 @@ async def test_an_answered_request_is_forgotten_without_the_garbage_collector(op
             gc.enable()
 
     assert gc.collect() == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_faults_and_cancels_leave_every_call_one_reply_and_its_own(open_lane, seed):
+    """Whatever the engine does, each caller that stays is told once, of its own request."""
+    random, engine = np.random.default_rng(seed), FaultyEngine(FakeEngine(max_batch_rows=40))
+    lane, served = open_lane(engine)
+    orders = (engine.fail, engine.answer_short, engine.refuse_memory, engine.mend)
+    stayed = []
+    for turn in range(60):
+        orders[random.integers(len(orders))]()
+        for n in range(random.integers(1, 5)):
+            line, ids = Line(), [f"i{i}" for i in random.permutation(50)[: random.integers(1, 30)]]
+            wants = {"request_id": f"{turn}-{n}", "k": int(random.integers(1, 30))}
+            assert lane.plain(body(*ids, **wants), HEAD, line)
+            stayed.append((line, ids, wants))
+        if line.under_way and random.random() < 0.5:
+            line.under_way[0].hang_up()
+            stayed.pop()
+        for _ in range(random.integers(4)):
+            await asyncio.sleep(0)
+    for line, *_ in stayed:
+        await line.reply()
+
+    engines = set()
+    for line, ids, wants in stayed:
+        assert (len(line.replies), line.under_way) == (1, [])
+        told = slate(line.replies[0])
+        engines.add(told.model.engine)
+        assert told.request_id == wants["request_id"]
+        items = [item.id for item in told.items]
+        assert len(items) == min(wants["k"], len(ids)) == len({*items} & {*ids})
+    assert engines > {"popularity"}
+    assert served.metric("podium_inflight") == 0

@@ -19,6 +19,8 @@ BODY = b'{"candidates": ["i1"]}'
 class Lane:
     """Answers with its name; keeps what it was asked."""
 
+    told_by_a_drain = None
+
     def __init__(self, name: bytes) -> None:
         self.name = name
         self.asked: list[tuple[object, Head]] = []
@@ -38,6 +40,9 @@ class Lane:
     async def record(self, ranked):
         assert ranked == "what to record"
         self.recorded.set()
+
+    def cut_off(self, asked):
+        return self.told_by_a_drain
 
 
 class Telemetry:
@@ -164,3 +169,27 @@ async def test_what_is_started_here_shows_on_the_board_until_it_ends(workers, en
     assert busy.slot.under_way == 0
     assert told == (["a reply"] if ends == "answered" else [])
     assert busy.lane.cancelled is (ends == "cancelled")
+
+
+async def cut_off(worker):
+    """A request that is cancelled while it waits for the other worker."""
+    task = asyncio.create_task(worker.answer())
+    await asyncio.sleep(0)  # it is handed over
+    assert not worker.handover.has_taker(worker.rows)
+    task.cancel()
+    return await task
+
+
+async def test_a_drain_limit_is_told_to_who_waits_for_another_worker(workers):
+    busy, _ = workers
+    busy.lane.told_by_a_drain = Reply(503, b"", b"shutting down")
+
+    assert await cut_off(busy) == b"shutting down"
+
+
+async def test_who_hangs_up_while_another_worker_ranks_is_told_nothing(workers):
+    busy, _ = workers
+
+    with pytest.raises(asyncio.CancelledError):
+        await cut_off(busy)
+    assert busy.lane.asked == []

@@ -7,6 +7,8 @@ import pytest
 from experiments.assignment import ForceRefused, Units
 from experiments.source import ExperimentInvalid
 from experiments.standing import Change
+from ranking_models.bundle import Bundle
+from service.deployments import Deployments
 from service.engines.link import EngineLink
 from service.rollouts import store as names
 from service.rollouts.copy import StandingCopy
@@ -16,6 +18,7 @@ from service.rollouts.store import StandingStore
 from service.settings import EventSettings, RedisSettings
 from service.stores import events_client
 from service.testing import FakeClock, FakeEngine
+from tests.support.bundles import write_tiny_bundle
 from tests.support.rankers import deployment_of
 from tests.support.replicas import ALICE, replica
 from tests.support.valkey import ValkeyServer, eventually
@@ -361,3 +364,82 @@ async def test_nobody_is_assigned_before_the_engine_of_a_variant_is_warm(
         assert reason() == "SPLIT"
         await a.changes.change("e", Change(action="ramp", traffic_bp=9999), ALICE)
         assert reason() == "NOT_READY"
+
+
+TWO_MODELS = """
+[[experiment]]
+key = "e"
+[[experiment.variant]]
+name = "old"
+share_bp = 5000
+deployment = "fast"
+[[experiment.variant]]
+name = "new"
+share_bp = 5000
+deployment = "good"
+"""
+
+
+async def test_another_version_of_a_model_is_one_new_phase_on_all_replicas(tmp_path, url, clock):
+    first, second = (Bundle.open(write_tiny_bundle(tmp_path, seed=seed)) for seed in (0, 1))
+
+    def served(bundle, name):
+        return deployment_of(bundle, FakeEngine(name), clock=clock, name=name)
+
+    def two():
+        return Deployments([served(first, "fast"), served(first, "good")])
+
+    on_a, on_b = two(), two()
+    async with (
+        replica(tmp_path / "a", url, TWO_MODELS, deployments=on_a) as a,
+        replica(tmp_path / "b", url, TWO_MODELS, deployments=on_b) as b,
+    ):
+        on_a.replace([served(second, "good")])
+        for _ in range(2):
+            await a.live.look()
+            await b.live.look()  # which still has the version before, and undoes nothing
+        assert a.in_force == b.in_force == {"e": ("running", 2)}
+
+        on_b.replace([served(second, "good")])
+        for _ in range(2):
+            await b.live.look()
+            await a.live.look()
+        assert a.in_force == b.in_force == {"e": ("running", 2)}
+        old, new = (bundle.manifest.version for bundle in (first, second))
+        assert [record.reason for record in await a.changes.decisions("e", 10)] == [
+            f"another model serves, good by tiny@{new} instead of tiny@{old}: phase 2 begins",
+            "first read",
+        ]
+        await a.changes.change("e", Change(action="rollback"), ALICE)
+        on_a.replace([served(first, "good")])
+        await a.live.look()
+        assert a.in_force == {"e": ("rolled_back", 2)}
+        await a.changes.change("e", Change(action="start"), ALICE)
+        await a.live.look()
+        assert a.live.standing("e").models["good"] == f"tiny@{old}"
+    async with replica(tmp_path / "a", url, deployments=on_a) as restarted:
+        assert restarted.in_force == {"e": ("running", 3)}
+
+
+async def test_a_replica_with_an_older_file_does_not_undo_the_newer_one_when_its_model_changes(
+    tmp_path, url, clock
+):
+    first, second = (Bundle.open(write_tiny_bundle(tmp_path, seed=seed)) for seed in (0, 1))
+
+    def served(bundle, name):
+        return deployment_of(bundle, FakeEngine(name), clock=clock, name=name)
+
+    own = Deployments([served(first, "fast"), served(first, "good")])
+    async with (
+        replica(tmp_path / "a", url, TWO_MODELS, deployments=own) as a,
+        replica(tmp_path / "b", url, TWO_MODELS, deployments=own) as b,
+    ):
+        await b.reread(TWO_MODELS.replace('key = "e"', 'key = "e"\ntraffic_bp = 5000'))
+        await a.live.look()
+        own.replace([served(second, "good")])
+        await a.live.look()
+        assert a.in_force == {"e": ("running", 1)}
+        await b.live.look()
+        await a.live.look()
+        assert b.in_force == {"e": ("running", 3)}
+        assert a.live.status().status == "other_definition"

@@ -280,6 +280,23 @@ async def test_waiters_survive_the_cancellation_of_who_asked_first(served):
     assert sum(r.fresh is not None for r in ranked) == 1
 
 
+async def test_nobody_waits_behind_whom_he_goes_before(served):
+    process = served(FakeEngine(), policy=LONG_WAIT)
+
+    async def waiting_rows_after(priority):
+        tasks.append(asyncio.create_task(process.rank(*ITEMS, priority=priority)))
+        await idle()
+        return process.deployments["ranker"].batcher.waiting_rows
+
+    tasks = []
+    rows = [await waiting_rows_after(p) for p in ("low", "low", "high", "normal", "low", "high")]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert rows == [3, 3, 6, 6, 6, 6], "the first high one begins anew, and all others join"
+
+
 async def test_when_the_last_one_leaves_the_computation_is_called_off(served):
     engine = FakeEngine()
     process = served(engine, policy=LONG_WAIT)

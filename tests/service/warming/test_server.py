@@ -22,6 +22,12 @@ async def test_each_purge_begins_another_epoch(client):
     assert await client.get("podium:epoch") == b"2"
 
 
+async def test_a_purge_goes_beyond_an_epoch_that_the_server_has_lost(client):
+    server = CacheServer(client)
+
+    assert [await server.purge(beyond=7), await server.purge(beyond=7)] == [8, 9]
+
+
 async def test_what_is_held_comes_with_the_time_it_has_left(client):
     await client.set("podium:0:h:R:a", b"value", ex=100)
     await client.set("forever", b"value")
