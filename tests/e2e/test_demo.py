@@ -12,6 +12,12 @@ import httpx
 import pytest
 
 
+@pytest.fixture
+def tmp_path(tmp_path_factory):
+    """A short path: sockets in it are where they always are, beside the data."""
+    return tmp_path_factory.mktemp("d")
+
+
 @contextmanager
 def demo(tmp_path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     """The command as a terminal would start it; whatever happens, it ends with the test."""

@@ -30,7 +30,7 @@ minimum_users = 20
 ctr_margin = 0.5
 latency_margin = 10.0
 """
-LIMIT_S = 40.0
+LIMIT_S = 120.0
 SHOWN = 4
 
 

@@ -32,7 +32,7 @@ def test_balancers_have_time_to_see_that_the_server_drains():
 
     # Every look is a connection of its own, as a balancer's may be.
     assert {(503, "draining")} == set(seen[1:]), seen
-    assert len(seen) > 10
+    assert len(seen) > 2
     assert code == 0, errors
 
 

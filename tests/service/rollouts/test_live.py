@@ -226,7 +226,7 @@ async def test_while_the_event_server_is_away_nothing_changes_but_what_the_file_
     tmp_path,
 ):
     with ValkeyServer(appendonly="yes", appendfsync="always") as server:
-        async with replica(tmp_path / "a", server.url, text("e", "f"), timeout_s=0.2) as a:
+        async with replica(tmp_path / "a", server.url, text("e", "f"), timeout_s=1.0) as a:
             before = a.live.current()
             server.freeze()
             await a.live.look()
