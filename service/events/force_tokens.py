@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct, field
 
 from service.errors import ForceTokenExpired, ForceTokenInvalid
-from service.events.signing import SigningKeys, base64url, signature_of
+from service.events.signing import SigningKeys, signature_of, signed_token
 
 VERSION = "f1"
 MAX_TOKEN_CHARS = 2048
@@ -38,9 +38,7 @@ class ForceTokens:
         self._keys = keys
 
     def sign(self, claims: ForceClaims) -> str:
-        payload = base64url(msgspec.json.encode(claims))
-        signed = f"{VERSION}.{self._keys.signing}.{payload}"
-        return f"{signed}.{signature_of(self._keys.signing_key, signed)}"
+        return signed_token(self._keys, VERSION, claims)
 
     def verify(self, token: str, now: float) -> ForceClaims:
         """The claims of a token that one of our keys signed.

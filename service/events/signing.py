@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from service.errors import StartupError
 from service.settings import EventSettings
 
@@ -146,3 +148,9 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def signed_token(keys: SigningKeys, version: str, claims: msgspec.Struct) -> str:
+    """``<version>.<key id>.<base64url JSON>.<signature>``, by the key that signs."""
+    signed = f"{version}.{keys.signing}.{base64url(msgspec.json.encode(claims))}"
+    return f"{signed}.{signature_of(keys.signing_key, signed)}"

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct, field
 
 from experiments.events import Arm
-from service.events.signing import SigningKeys, base64url, signature_of
+from service.events.signing import SigningKeys, base64url, signature_of, signed_token
 
 VERSION = "v1"
 _DIGEST_BYTES = 3
@@ -73,9 +73,7 @@ class ExposureTokens:
         self._keys = keys
 
     def sign(self, claims: Claims) -> str:
-        payload = base64url(msgspec.json.encode(claims))
-        signed = f"{VERSION}.{self._keys.signing}.{payload}"
-        return f"{signed}.{signature_of(self._keys.signing_key, signed)}"
+        return signed_token(self._keys, VERSION, claims)
 
     def verify(self, token: str, now: float) -> Claims:
         """The claims of a token that one of our keys signed.
