@@ -4,9 +4,10 @@ from math import log1p
 from typing import Literal
 
 import numpy as np
+from msgspec.structs import replace
 
 from experiments.definition import Objective
-from experiments.rollout.rare import highest_silent_ratio, lower_bound
+from experiments.rollout.rare import highest_ratio, lower_bound
 from experiments.rollout.values import Bound
 from experiments.stats import Estimate, NotEnoughData, geometric
 from experiments.stats.estimate import relative, turned
@@ -16,6 +17,9 @@ from experiments.stats.sequential import always_valid_interval, always_valid_p
 from experiments.variant_statistics import Cells, VariantStatistics
 
 LatencyOf = Literal["computed", "all"]
+
+FEW_CELLS = 30
+"""Cells of units with a click from which on an interval from variances sees a loss as well."""
 
 
 def rate(sample: RateSample, *, limit: float, confidence: float) -> Bound:
@@ -47,14 +51,17 @@ def _effective(events: Cells) -> float:
 def ctr_change(
     control: VariantStatistics, treatment: VariantStatistics, *, limit: float, confidence: float
 ) -> Bound:
-    """How the CTR differs, relatively. A treatment without a single click has a bound as well."""
+    """How the CTR differs, relatively.
+
+    The upper end holds for a treatment of few clicks, or none, as well (`highest_ratio`).
+    Each way has half of the error on that side, so a loss is called with all of it at most.
+    """
     try:
         estimate = log_change(control.ctr_sample, treatment.ctr_sample)
+        many = change(estimate, limit=limit, confidence=confidence)
     except NotEnoughData as reason:
-        return _silent(control, treatment, limit, confidence) or Bound(
-            limit=limit, missing=str(reason)
-        )
-    return change(estimate, limit=limit, confidence=confidence)
+        many = Bound(limit=limit, missing=str(reason))
+    return _with_few_clicks(many, control, treatment, confidence=confidence)
 
 
 def latency_change(
@@ -107,18 +114,21 @@ def improvement_p(
     return always_valid_p(estimate, null=null, confidence=confidence)
 
 
-def _silent(
-    control: VariantStatistics, treatment: VariantStatistics, limit: float, confidence: float
-) -> Bound | None:
-    """Where the treatment has impressions and no click, and the control has clicks."""
-    if treatment.clicks or not (treatment.impressions and control.clicks):
-        return None
+def _with_few_clicks(
+    many: Bound, control: VariantStatistics, treatment: VariantStatistics, *, confidence: float
+) -> Bound:
+    clicking = int(np.count_nonzero(treatment.cell_clicks))
+    if clicking > FEW_CELLS or not (treatment.impressions and control.clicks):
+        return many
     share = treatment.impressions / (treatment.impressions + control.impressions)
-    clicked = int(np.count_nonzero(control.cell_clicks))
-    highest = highest_silent_ratio(clicked, share, confidence=(1 + confidence) / 2)
-    if highest >= 1:
-        return None
-    return Bound(value=-1.0, low=-1.0, high=highest - 1, limit=limit)
+    others = int(np.count_nonzero(control.cell_clicks))
+    high = highest_ratio(clicking, others, share, confidence=(1 + confidence) / 2) - 1
+    if many.low is not None and many.high is not None:
+        return replace(many, high=max(min(many.high, high), many.low))
+    if high >= 0:
+        return many
+    ratio = treatment.ctr_sample.ratio / control.ctr_sample.ratio
+    return Bound(value=min(ratio - 1, high), low=-1.0, high=high, limit=many.limit)
 
 
 def _log_latency_change(

@@ -103,9 +103,7 @@ def test_a_variant_walks_two_stages_and_goes_back_when_its_clicks_stop_and_stays
     with launched(home) as server:
         shop = Shop(server)
         visited_until(shop, lambda experiment: experiment["standing"]["stage"] == 2)
-        # From a handful of clicks no bound on a ratio gets narrow, however many impressions follow.
-        for _ in range(10):
-            shop.visit(30)
+        shop.visit(20)  # a handful of clicks, and then no more
         visited_until(
             shop,
             lambda experiment: experiment["standing"]["state"] == "rolled_back",

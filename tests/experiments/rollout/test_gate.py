@@ -151,6 +151,20 @@ def test_missing_clicks_latencies_and_figures_hold():
     assert judged(backlog=10_000_000) == ("hold", "backlog")
 
 
+@pytest.mark.parametrize("clicks", range(6))
+def test_a_variant_whose_clicks_stopped_after_a_handful_is_rolled_back(clicks):
+    _, (definition, standing, figures) = stage_of(EQUAL)
+    statistics = dict(figures.statistics)
+    stopped = np.zeros_like(statistics["b"].cell_clicks)
+    stopped[np.flatnonzero(statistics["b"].cell_clicks)[:clicks]] = 1
+    statistics["b"] = replace(statistics["b"], clicks=clicks, cell_clicks=stopped)
+
+    found = judge(definition, standing, replace(figures, statistics=statistics), 4_000.0)
+
+    assert (found.action, found.ground) == ("rollback", "ctr_worse")
+    assert "'b' has a lower CTR than 'control'" in found.reason
+
+
 def test_a_paused_experiment_is_not_judged():
     _, (definition, standing, figures) = stage_of((Truth(), Truth(ctr=0.02)))
 
