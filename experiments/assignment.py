@@ -172,9 +172,10 @@ class Assigner:
 
     def _knows(self, key: str, variant: str) -> bool:
         """Whether another system can have decided so. It cannot where slates are mixed: units of
-        one variant would be counted beside those that see both."""
+        one variant would be counted beside those that see both; nor where a bandit sets the
+        shares: it weighs by probabilities, and those of others are not known."""
         draw = self._by_key.get(key)
-        return draw is not None and draw.splits and variant in draw.variants
+        return draw is not None and draw.takes_external and variant in draw.variants
 
 
 def _deployment(assignments: Sequence[Assignment]) -> str | None:

@@ -46,8 +46,9 @@ class Draw:
         self.variants = {variant.name: variant for variant in experiment.variants}
         self.draws = experiment.state in ("running", "aa") and unready is None
         """Whether units are drawn, and pins of units count for anything."""
-        self.splits = experiment.method == "split"
-        """Whether a unit can be in one of the variants; interleaved, it sees both at once."""
+        self.takes_external = experiment.method == "split" and experiment.policy == "fixed"
+        """Whether another system may decide. Not where a unit sees both variants at once, nor
+        where a bandit weighs by probabilities, which are known of our own draws alone."""
         self.serves = self.draws or (experiment.state == "promoted" and unready is None)
         self._unit_of = _UNITS[experiment.unit]
         self.decide: Decide = _drawing(experiment, self._unit_of) if self.serves else self._closed()

@@ -268,11 +268,11 @@ def test_an_external_decision_without_unit_serves_but_cannot_be_counted():
     assert not assignment.counts
 
 
-def test_where_slates_are_mixed_no_variant_can_have_been_decided_elsewhere():
-    """The unit would be counted in a variant, beside those that see both."""
-    mixed = experiment(method="interleave")
-
-    decision = Assigner([mixed]).decide(Units("u1"), external={"demo": "treatment"})
+@pytest.mark.parametrize("how", [{"method": "interleave"}, {"policy": "thompson"}])
+def test_no_variant_is_decided_elsewhere_where_slates_are_mixed_or_a_bandit_sets_the_shares(how):
+    """Mixed, the unit would be counted beside those that see both; a bandit weighs by
+    probabilities, which nobody has told."""
+    decision = Assigner([experiment(**how)]).decide(Units("u1"), external={"demo": "treatment"})
 
     (assignment,) = decision.assignments
     assert (assignment.variant, assignment.reason) == ("control", "DEFAULT")
