@@ -45,6 +45,8 @@ class RequestRows(Struct, frozen=True, kw_only=True):
     context: FeatureBatch
     items: Int32
     overrides: dict[int, FeatureBatch]
+    digests: str = ""
+    """The request's part of its cache key, if somebody remembers it: see `slate_key`."""
 
 
 class FeatureSource(Protocol):
@@ -91,6 +93,7 @@ class BundleFeatures:
         self._users, self._user_at = bundle.users, IdIndex(bundle.user_ids)
         self._items, self._item_at = bundle.items, IdIndex(bundle.item_ids)
         self._tables = CandidateTables.of(bundle)
+        self._nobody = self._encoders["user"].encode_row({USER_ID: None})
         self._position_tells = _tell_apart(self._encoders["user"].schema, bundle.users)
 
     def encode(self, request: RankRequest) -> RequestRows:
@@ -169,6 +172,8 @@ class BundleFeatures:
         known = None if at == NOWHERE else self._users.take(slice(at, at + 1))
         if known is not None and not user.features:
             return known
+        if user.id is None and not user.features:
+            return self._nobody
         values: dict[str, FeatureValue] = {USER_ID: user.id, **user.features}
         return self._override("user", known, values, "$.user.features")
 

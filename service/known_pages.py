@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from service.cache.keys import request_digests
 from service.deployments import Deployment, Deployments
 from service.errors import NoCandidates, UnknownItem
 from service.features import RequestRows
@@ -20,16 +21,19 @@ MOST_PAGES: Final = 2_048
 """A page of a hundred candidates takes about 10 KB."""
 
 
-class KnownPage(Struct, frozen=True):
+class KnownPage(Struct):
     """A page's request with its candidates, and the rows that it is encoded to."""
 
     deployment: Deployment
     candidates: tuple[str, ...]
     rows: RequestRows
+    _last: tuple[RankRequest, RankRequest] | None = None
 
     def asked_as(self, page: RankRequest) -> RankRequest:
         """This request, with the candidates."""
-        return msgspec.structs.replace(page, candidates=self.candidates)
+        if self._last is None or self._last[0] is not page:
+            self._last = page, msgspec.structs.replace(page, candidates=self.candidates)
+        return self._last[1]
 
 
 class KnownPages:
@@ -75,4 +79,7 @@ def _made(page: RankRequest, deployment: Deployment) -> KnownPage:
     if not candidates:
         raise NoCandidates(anchor)
     request = msgspec.structs.replace(page, candidates=candidates)
-    return KnownPage(deployment, candidates, deployment.features.encode(request))
+    rows = deployment.features.encode(request)
+    digests = request_digests(rows.user, rows.context, rows.item_ids, {})
+    rows = msgspec.structs.replace(rows, digests=digests)
+    return KnownPage(deployment, candidates, rows, (page, request))

@@ -138,14 +138,35 @@ class Ranker:
         Raises:
             RankingError: refused or impossible; `then` is not called.
         """
+        return self._begun(request, arrived, then, is_page=False)
+
+    def submit_page(
+        self, page: RankRequest, *, arrived: float, then: "Told"
+    ) -> "Ranked | Submitted":
+        """Like `item_page`, as `submit` is like `rank`.
+
+        Raises:
+            UnknownItem: the catalogue of the model that serves it has no such item.
+            NoCandidates: the item has nothing beside it.
+            RankingError: refused or impossible; `then` is not called.
+        """
+        return self._begun(page, arrived, then, is_page=True)
+
+    def _begun(
+        self, request: RankRequest, arrived: float, then: "Told", *, is_page: bool
+    ) -> "Ranked | Submitted":
         ranking = self._telemetry.ranking(arrived, request.request_id)
         routed: Routed | None = None
+        rows: RequestRows | None = None
         try:
             routed = self._route(request, ranking)
+            if is_page:
+                known = self._pages.of(request, self._deployments[routed.deployment])
+                request, rows = known.asked_as(request), known.rows
             if routed.interleave is not None:
                 work = partial(self._mixed, request, routed, routed.interleave, ranking, arrived)
                 return self._in_task(work, request, routed, ranking, arrived, then)
-            asked = self._asked(request, routed, arrived)
+            asked = self._asked(request, routed, arrived, rows)
             begun = self._scorer.begin(asked.wanted)
             if isinstance(begun, SlateScores):
                 ranked = self._ranked(asked, begun, ranking)
@@ -248,29 +269,6 @@ class Ranker:
             return await self._answer(
                 known.asked_as(page), routed, ranking, arrived, rows=known.rows
             )
-
-    def item_page_at_once(self, page: RankRequest, *, arrived: float) -> Ranked | None:
-        """What `item_page` gives, if it is known in this process and no experiment runs.
-
-        None: nothing has happened yet; the page is for `item_page`. So is one that is traced, with
-        all its steps.
-        """
-        if self._telemetry.sampled_request() is not None:
-            return None
-        routed = self._router.alone(_surface(page))
-        if routed is None or page.force or not self._names.context.issuperset(page.context):
-            return None
-        try:
-            known = self._pages.of(page, self._deployments[routed.deployment])
-        except RankingError:
-            return None
-        asked = self._asked(known.asked_as(page), routed, arrived, known.rows)
-        scored = self._scorer.at_once(asked.wanted)
-        if scored is None:
-            return None
-        with self._telemetry.ranking(arrived) as ranking:
-            ranking.routed(_surface(page), (), ())
-            return self._ranked(asked, scored, ranking)
 
     async def record(self, ranked: Ranked, *, delivered: bool = True) -> None:
         """After the reply: the exposure to the event log, fresh scores to the cache.

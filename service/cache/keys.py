@@ -46,6 +46,7 @@ def slate_key(
     items: Sequence[str],
     overrides: Mapping[str, Mapping[str, FeatureValue]],
     arm: str = "",
+    digests: str = "",
 ) -> SlateKey:
     """The key of the scores of these candidates, in this order.
 
@@ -58,10 +59,21 @@ def slate_key(
         items: Candidate ids in the order of the scores.
         overrides: Item id to feature values that replace the catalogue's, raw.
         arm: Whose entries no other arm may share; empty where all do.
+        digests: `request_digests` of the four, where they are known.
     """
-    parts = (_row(user), _row(context), _candidates(items, overrides))
-    digests = ":".join(_digest(part) for part in parts)
+    digests = digests or request_digests(user, context, items, overrides)
     return SlateKey(f"{namespace(score_hash, epoch, arm)}:R:{digests}", len(items))
+
+
+def request_digests(
+    user: FeatureBatch,
+    context: FeatureBatch,
+    items: Sequence[str],
+    overrides: Mapping[str, Mapping[str, FeatureValue]],
+) -> str:
+    """The part of a key that a request makes; arguments as of `slate_key`."""
+    parts = (_row(user), _row(context), _candidates(items, overrides))
+    return ":".join(_digest(part) for part in parts)
 
 
 def namespace(score_hash: str, epoch: int, arm: str = "") -> str:

@@ -105,6 +105,7 @@ class Deployment(Struct, frozen=True, kw_only=True, weakref=True):
             items=rows.item_ids,
             overrides=overrides,
             arm=arm,
+            digests=rows.digests,
         )
 
     def candidates_of(self, anchor: str) -> tuple[str, ...] | None:

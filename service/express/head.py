@@ -23,9 +23,17 @@ _PAGE = re.compile(
     rb"GET /v1/items/([\-.0-9A-Z_a-z~]{1,256}+)/recommendations"
     rb"(?:\?((?:[\-.0-9A-Z_a-z~]++=[\-.0-9A-Z_a-z~]++&?+)++))? HTTP/1\.1\r\n"
 )
-# The last names decisions of another system, which the route reads.
+# The last two name decisions of another system, which the route reads, and ask for a trace.
 _UNUSUAL = frozenset(
-    (b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"x-experiment-variant")
+    (
+        b"transfer-encoding",
+        b"expect",
+        b"upgrade",
+        b"te",
+        b"trailer",
+        b"x-experiment-variant",
+        b"x-podium-trace",
+    )
 )
 _KEEPS_ALIVE = {b"": True, b"keep-alive": True, b"close": False}
 _LENGTH_DIGITS = 10
@@ -36,7 +44,10 @@ class Page(Struct, frozen=True):
     """The item page that a request asks for."""
 
     item_id: str
-    query: Mapping[str, str]
+    query: tuple[tuple[str, str], ...]
+    """Names and values; each name is there once."""
+    query_string: bytes = b""
+    """The same as it was sent."""
 
 
 class Head(Struct, frozen=True):
@@ -62,11 +73,10 @@ def read_head(data: bytes) -> Head | None:
     if ends < 0:
         return None
     head = data[: ends + 4]
-    if head.startswith(_PAGE_LINE):
-        return _page(head)
-    if ends > _WORTH_REMEMBERING or b"traceparent" in head:
-        return _read(head)
-    return _remembered(head)
+    is_page = head.startswith(_PAGE_LINE)
+    if ends > _WORTH_REMEMBERING or b"traceparent" in head or b"baggage" in head:
+        return _page(head) if is_page else _read(head)
+    return _remembered_page(head) if is_page else _remembered(head)
 
 
 def _read(data: bytes) -> Head | None:
@@ -85,7 +95,7 @@ def _read(data: bytes) -> Head | None:
         or not _is_json(fields.get(b"content-type", b""))
     ):
         return None
-    traced = b"traceparent" in fields
+    traced = _is_traced(fields)
     plain = not traced and b"x-forwarded-proto" not in fields
     return Head(fields, found.end(), int(length), keep_alive, traced, plain)
 
@@ -95,23 +105,21 @@ def _page(data: bytes) -> Head | None:
     found = _PAGE.match(data)
     if found is None:
         return None
-    rest = data[found.end() :]
-    known = _remembered_page if len(rest) <= _WORTH_REMEMBERING else _page_fields
-    query, fields = _query(found[2] or b""), known(rest)
+    rest = _ALL_FIELDS.fullmatch(data, found.end())
+    query, fields = _query(found[2] or b""), None if rest is None else _fields(rest[1])
     if query is None or fields is None:
         return None
     keep_alive = _KEEPS_ALIVE.get(fields.get(b"connection", b"").lower())
     # A body would be none of ours to read.
     if keep_alive is None or b"content-length" in fields:
         return None
-    page = Page(found[1].decode(), query)
-    traced = b"traceparent" in fields
+    page = Page(found[1].decode(), query, found[2] or b"")
+    traced = _is_traced(fields)
     return Head(fields, len(data), 0, keep_alive, traced, plain=False, page=page)
 
 
-def _page_fields(data: bytes) -> Mapping[bytes, bytes] | None:
-    found = _ALL_FIELDS.fullmatch(data)
-    return None if found is None else _fields(found[1])
+def _is_traced(fields: Mapping[bytes, bytes]) -> bool:
+    return b"traceparent" in fields or b"baggage" in fields
 
 
 def _fields(data: bytes) -> Mapping[bytes, bytes] | None:
@@ -126,20 +134,19 @@ def _fields(data: bytes) -> Mapping[bytes, bytes] | None:
     return fields if plain else None
 
 
-@lru_cache(maxsize=256)
-def _query(text: bytes) -> Mapping[str, str] | None:
-    """By name; None if one is there twice."""
+def _query(text: bytes) -> tuple[tuple[str, str], ...] | None:
+    """Names and values; None if a name is there twice."""
     if text.endswith(b"&"):
         return None
     pairs = [pair.partition("=") for pair in text.decode().split("&")] if text else []
-    query = {name: value for name, _, value in pairs}
-    return query if len(query) == len(pairs) else None
+    query = tuple((name, value) for name, _, value in pairs)
+    return query if len(dict(query)) == len(query) else None
 
 
 # A client sends the same few heads again and again, but for the length of the body.
 _WORTH_REMEMBERING = 1024
 _remembered = lru_cache(maxsize=1024)(_read)
-_remembered_page = lru_cache(maxsize=256)(_page_fields)
+_remembered_page = lru_cache(maxsize=2048)(_page)
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -6,6 +6,7 @@ problems. `tests/e2e/test_express.py` holds the two to the same bytes.
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Protocol
 
 import msgspec
@@ -21,6 +22,7 @@ from service.express.head import Head, Page
 from service.express.plain import ROUTE, Busy, Connection, PlainLane
 from service.express.reply import Reply, refusal, slate
 from service.health import Health
+from service.known_pages import MOST_PAGES
 from service.messages import RankRequest
 from service.ranker import Ranked, Submitted
 from service.telemetry import Exchange, names
@@ -55,10 +57,12 @@ class RankLane:
     def __init__(self, parts: RankingParts, health: Health) -> None:
         self._ranker, self._access, self._telemetry = parts.ranker, parts.access, parts.telemetry
         self._names = parts.feature_names
+        # The very same request for the same page: what is known of one need not be compared.
+        self._page_request = lru_cache(MOST_PAGES)(self._asked_for)
         self._body_limit = parts.body_limit
         self._force_tokens, self._wall = parts.force_tokens, parts.clock.wall
         self._health = health
-        self._plain = PlainLane(parts, health, self.exchange)
+        self._plain = PlainLane(parts, health, partial(self.exchange, left_out=True))
 
     def plain(
         self, body: bytes, head: Head, connection: Connection, busy: Busy | None = None
@@ -78,14 +82,20 @@ class RankLane:
         return True
 
     def exchange(
-        self, head: Head, scheme: str, server: tuple[str, int | None] | None = None
+        self,
+        head: Head,
+        scheme: str,
+        server: tuple[str, int | None] | None = None,
+        *,
+        left_out: bool = False,
     ) -> Exchange:
-        """The exchange that a request begins."""
+        """The exchange that a request begins; `left_out` of tracing, if that is decided."""
         page = head.page
         return self._telemetry.exchange(
             {
                 "path": ROUTE if page is None else f"/v1/items/{page.item_id}/recommendations",
                 "path_template": ROUTE if page is None else PAGE_ROUTE,
+                "query_string": b"" if page is None else page.query_string,
                 "method": "POST" if page is None else "GET",
                 "scheme": scheme,
                 "headers": head.fields.items(),
@@ -93,6 +103,7 @@ class RankLane:
                 "server": server,
             },
             traced=head.traced,
+            left_out=left_out,
         )
 
     def start(
@@ -116,15 +127,18 @@ class RankLane:
         Returns:
             The reply, or the request under way; None if it is for `answer`.
         """
-        if head.page is not None:
-            return self._page_at_once(head.page, exchange)
         asked: RankRequest | None = None
+        arrived = exchange.started_at
         exchange.resume()
         try:
-            asked = self._decoded(body)
-            asked = self._allowed(asked, head, peer)
-            started = _Started(asked, exchange, then, self._health)
-            submitted = self._ranker.submit(asked, arrived=exchange.started_at, then=started.ended)
+            if head.page is None:
+                asked = self._allowed(self._decoded(body), head, peer)
+                started = _Started(asked, exchange, then, self._health)
+                submitted = self._ranker.submit(asked, arrived=arrived, then=started.ended)
+            else:
+                asked = self._page(head.page)
+                started = _Started(asked, exchange, then, self._health)
+                submitted = self._ranker.submit_page(asked, arrived=arrived, then=started.ended)
             if isinstance(submitted, Ranked):
                 return slate(submitted)
             started.submitted = submitted
@@ -173,20 +187,15 @@ class RankLane:
         """What the caller of a cancelled request is told, if a drain is why."""
         return refusal(shutting_down(), asked) if self._health.is_draining else None
 
-    def _page_at_once(self, page: Page, exchange: Exchange) -> Reply | None:
-        """The page, if this process itself knows its slate."""
-        exchange.resume()
-        try:
-            ranked = self._ranker.item_page_at_once(self._page(page), arrived=exchange.started_at)
-            return None if ranked is None else slate(ranked)
-        except Exception as error:
-            return refusal(error, None)
-        finally:
-            exchange.pause()
-
     def _page(self, page: Page) -> RankRequest:
-        asked = page_request(page.item_id, page.query, self._names)
+        asked = self._page_request(page, self._names.numeric_context)
         return redeemed(asked, self._force_tokens, self._wall())
+
+    def _asked_for(self, page: Page, numeric: frozenset[str]) -> RankRequest:
+        """The request of a page, as long as these names take numbers: a model that is loaded may
+        add to them."""
+        assert numeric is self._names.numeric_context
+        return page_request(page.item_id, dict(page.query), self._names)
 
     def _decoded(self, body: bytes) -> RankRequest:
         with self._telemetry.step(names.SPAN_DECODE):
@@ -236,8 +245,15 @@ class _Started:
 
 
 def _caller(head: Head, peer: Address | None) -> Caller:
+    def field(name: bytes) -> str | None:
+        found = head.fields.get(name)
+        return None if found is None else found.decode("latin-1")
+
     return Caller(
-        authorization=head.fields.get(b"authorization", b"").decode("latin-1"),
+        authorization=field(b"authorization") or "",
         host=None if peer is None else peer[0],
         forwarded=not _FORWARDING.isdisjoint(head.fields),
+        asked_host=field(b"host"),
+        origin=field(b"origin"),
+        fetch_site=field(b"sec-fetch-site"),
     )

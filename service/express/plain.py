@@ -80,7 +80,7 @@ class PlainLane:
     Args:
         parts: What ranking routes are made of.
         health: Knows of a drain.
-        exchange: For requests that are plain no more.
+        exchange: For requests that are plain no more; they are left out of tracing.
     """
 
     def __init__(self, parts: RankingParts, health: Health, exchange: ExchangeOf) -> None:
@@ -96,7 +96,7 @@ class PlainLane:
             one that is wrong, which is told there what is wrong with it.
         """
         ranker = self.ranker.plain
-        if self.telemetry.keeps_spans or not ranker.is_open:
+        if not ranker.is_open:
             return False
         arrived = self.now()
         try:
@@ -104,7 +104,7 @@ class PlainLane:
             plain = ranker.look(asked)
         except Exception:
             return False
-        if plain is None:
+        if plain is None or not self.telemetry.leaves_out_next("POST"):
             return False
         call = PlainCall(self, connection, busy, head, asked, plain, arrived)
         batcher = plain.deployment.batcher

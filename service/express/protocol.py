@@ -10,8 +10,13 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, ClassVar, cast
 
+from uvicorn._types import ASGI3Application
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from service.errors import ClientGone
 from service.express.head import Head, read_head
@@ -42,12 +47,19 @@ class ExpressProtocol(HttpToolsProtocol):
     """uvicorn's parser is inside a request."""
     _quiet_since: float = 0.0
     """When the last express reply left, on the loop's clock."""
+    _served: RequestResponseCycle | None = None
+    """The request that uvicorn serves, while it has read others behind it."""
     _given: Iterable[tuple[bytes, bytes]] = ()
     """What the server gives with every reply, and as it is sent."""
     _given_lines: bytes = b""
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        # uvicorn tells the request that it read last, which is not the one that it serves if
+        # the client pipelined: that one would write to a closed connection, and be an error.
+        if self._served is not None and not self._served.response_complete:
+            self._served.disconnected = True
+            self._served.message_event.set()
         call, self._call = self._call, None
         if call is not None:
             call.hang_up()
@@ -59,6 +71,10 @@ class ExpressProtocol(HttpToolsProtocol):
             super().data_received(data)
         else:
             self._begin(data)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._served = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
         self._is_reading = True

@@ -58,10 +58,9 @@ class SharedLane:
         exchange: Exchange,
         then: Callable[[Reply], None],
     ) -> Reply | Underway | None:
-        if head.page is not None:
-            return self._lane.start(body, head, peer, exchange, then)
-        # An empty queue is asked first: it is the usual case, and keeps everything here.
-        if self._handover.has_taker(self._waiting_rows()):
+        # An empty queue is asked first: it is the usual case, and keeps everything here. Pages
+        # stay: known to this process, they cost less than to hand them on.
+        if head.page is None and self._handover.has_taker(self._waiting_rows()):
             return None
         here = _Here(self._handover, then)
         started = self._lane.start(body, head, peer, exchange, here.ended)

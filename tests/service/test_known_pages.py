@@ -1,5 +1,6 @@
 """What item pages are made of: remembered, and never another page's."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -64,6 +65,28 @@ def test_whatever_was_asked_before_a_page_is_made_of_its_own_rows(pages, deploym
 
 def test_a_page_asked_for_again_is_not_made_again(pages, deployment):
     assert pages.of(page(user="u1"), deployment) is pages.of(page(user="u1"), deployment)
+
+
+def test_the_same_request_for_a_page_is_made_once_and_another_by_its_own_terms(pages, deployment):
+    asked = page()
+    known = pages.of(asked, deployment)
+
+    assert known.asked_as(asked) is known.asked_as(asked)
+    other = RankRequest(candidates=("i3",), anchor_item="i3", k=3, timeout_ms=7)
+    made = pages.of(other, deployment).asked_as(other)
+    assert (made.k, made.timeout_ms, made.candidates) == (3, 7, known.candidates)
+    assert known.asked_as(asked).k == asked.k
+
+
+def test_the_remembered_part_of_the_key_is_the_one_that_is_worked_out(pages, deployment):
+    keys = set()
+    for asked in ASKED:
+        rows = pages.of(asked, deployment).rows
+        key = deployment.key(rows, {}, 3, "arm")
+        assert rows.digests
+        assert key == deployment.key(msgspec.structs.replace(rows, digests=""), {}, 3, "arm")
+        keys.add(key.text)
+    assert len(keys) > 5
 
 
 def test_it_remembers_only_so_many_those_asked_for_last(pages, deployment, monkeypatch):

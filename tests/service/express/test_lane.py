@@ -19,6 +19,7 @@ from service.events.signing import SigningKeys
 from service.express.head import read_head
 from service.express.lane import RankLane
 from service.express.reply import Reply
+from service.feature_names import FeatureNames
 from service.health import Health
 from service.messages import RankReply
 from service.settings import AuthSettings, CacheSettings
@@ -56,7 +57,7 @@ def health():
 
 @pytest.fixture
 def open_lane(bundle, health):
-    def open_one(*, ranker=None, experiments=()):
+    def open_one(*, ranker=None, experiments=(), feature_names=None):
         clock = SystemClock()
         served = Kitchen(
             [deployment_of(bundle, FakeEngine(), clock=clock)], clock, experiments=experiments
@@ -64,7 +65,7 @@ def open_lane(bundle, health):
         lane = RankLane(
             RankingParts(
                 ranker=ranker or served.ranker,
-                feature_names=None,  # of the item pages
+                feature_names=feature_names,  # of the item pages
                 access=Access(AuthSettings()),
                 telemetry=served.telemetry,
                 clock=clock,
@@ -80,6 +81,15 @@ def open_lane(bundle, health):
 
 def answer(lane, body=BODY):
     return lane.answer(body, HEAD, ("127.0.0.1", 5), SystemClock().now())
+
+
+async def page(lane, target):
+    """The reply to an item page; what `start` does not have at once, it tells."""
+    head = read_head(b"GET /v1/items/%b HTTP/1.1\r\nHost: shop\r\n\r\n" % target)
+    told = asyncio.get_running_loop().create_future()
+    exchange = lane.exchange(head, "http", None)
+    reply = lane.start(b"", head, ("127.0.0.1", 5), exchange, told.set_result)
+    return reply if isinstance(reply, Reply) else await told
 
 
 async def start(lane, body=BODY, then=lambda reply: None):
@@ -123,6 +133,30 @@ async def test_an_exposure_is_left_until_the_reply_is_on_its_way(open_lane):
     await lane.record(reply.ranked)
 
     assert len(served.exposures.recorded) == 1
+
+
+async def test_a_page_that_was_asked_for_before_is_read_by_the_names_of_now(open_lane, bundle):
+    names = FeatureNames.of([bundle.schema])
+    numeric, names.numeric_context = names.numeric_context, frozenset()
+    lane, _ = open_lane(feature_names=names)
+    target = b"i3/recommendations?hour=7&k=2"
+
+    assert (await page(lane, target)).status == 400  # of a model to which the hour is a word
+    names.numeric_context = numeric
+    replies = [await page(lane, target) for _ in range(2)]
+
+    assert [reply.status for reply in replies] == [200, 200]
+    slates = [msgspec.json.decode(reply.body, type=RankReply) for reply in replies]
+    assert slates[0].items == slates[1].items
+    assert len(slates[0].items) == 2
+
+
+async def test_a_page_that_there_is_not_is_refused_in_its_own_words(open_lane, bundle):
+    lane, served = open_lane(feature_names=FeatureNames.of([bundle.schema]))
+
+    for target, status in ((b"nothing/recommendations", 404), (b"i3/recommendations?k=0", 400)):
+        assert (await page(lane, target)).status == status
+    assert served.metric("podium_inflight") == 0
 
 
 async def test_a_body_that_is_still_coming_is_waited_for(open_lane):
