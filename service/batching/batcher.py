@@ -30,7 +30,8 @@ from service.engines.rows import JobRows
 from service.errors import DeadlineExpired, EngineFailed, NotReady
 from service.messages import Priority
 from service.settings import BatchPolicy
-from service.telemetry import BatchRecord, RequestTrace
+from service.telemetry import BatchRecord, BatchTrace, RequestTrace
+from service.telemetry.outgoing import batch_trace
 
 SHORTEST_TIMER_S = 0.001
 """uvloop's timers count whole milliseconds and round: a shorter one would ring before its
@@ -80,6 +81,10 @@ class Batcher:
     @property
     def waiting_rows(self) -> int:
         return self._queue.waiting_rows
+
+    @property
+    def waiting_jobs(self) -> int:
+        return self._queue.waiting_jobs
 
     @property
     def is_idle(self) -> bool:
@@ -220,10 +225,16 @@ class Batcher:
                 self._execute(batch, callers)
         finally:
             self._turn_is_due = False
-        self._schedule_turn()
+            self._schedule_turn()
 
     def _execute(self, batch: Batch, callers: Sequence[Pending]) -> None:
-        run = Run(batch=batch, instance=self._idle.pop(), callers=callers, parts=batch.parts)
+        run = Run(
+            batch=batch,
+            instance=self._idle.pop(),
+            callers=callers,
+            parts=batch.parts,
+            trace=_trace(callers),
+        )
         try:
             rows = run.share()
         except Exception as error:  # rows that are none: whoever sent them, nobody may hang
@@ -273,6 +284,7 @@ class Batcher:
                 [caller.request for caller in run.callers],
                 self._chain.first,
                 run.calls,
+                trace=run.trace,
                 fallback=run.fallback,
                 finished_at=ended_at,
                 duplicate_rows=run.duplicate_rows,
@@ -324,6 +336,14 @@ class Batcher:
         quiet = self._quiet
         if quiet is not None and not self._pending and len(self._idle) == len(self.instances):
             quiet.set()
+
+
+def _trace(callers: Sequence[Pending]) -> BatchTrace | None:
+    try:
+        return batch_trace([caller.request for caller in callers])
+    except Exception as error:  # nor must telemetry that fails here
+        _say("a batch could not be traced", error)
+        return None
 
 
 def _resolve(answer: asyncio.Future[ScoredRows], end: ScoredRows | Exception) -> None:

@@ -16,7 +16,7 @@ from service.engines.rows import JobRows
 from service.engines.run import Run
 from service.engines.scored import EveryEngineFailed, ScoredBatch
 from service.errors import EngineFailed
-from service.telemetry import EngineCall, FallbackReason
+from service.telemetry import BatchTrace, EngineCall, FallbackReason
 
 SHORTEST_LOOK_S = 0.001
 """No timer is set closer: see `SHORTEST_TIMER_S` of the batcher."""
@@ -54,6 +54,7 @@ class Instance:
         context: Context,
         *,
         deadlines: Sequence[float] | None = None,
+        trace: BatchTrace | None = None,
     ) -> None:
         """Score the rows of several jobs in one call, then go on with what came of it.
 
@@ -66,9 +67,11 @@ class Instance:
             context: Of that.
             deadlines: Of each job, on the instance's clock; when an engine fails after it, no
                 other is asked for the job's rows.
+            trace: Of the batch, if it is sampled.
         """
         started_at = self._clock.now()
         run = self.chain.start(jobs, deadlines)
+        run.trace = trace
         if self._thread is None:
             proceed(run)
             then(self._outcome(run, started_at))

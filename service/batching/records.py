@@ -10,7 +10,14 @@ from service.batching.jobs import ScoreJob
 from service.engines import EngineInfo
 from service.errors import DeadlineExpired
 from service.messages import BatchReport
-from service.telemetry import BatchMember, BatchRecord, EngineCall, FallbackReason, RequestTrace
+from service.telemetry import (
+    BatchMember,
+    BatchRecord,
+    BatchTrace,
+    EngineCall,
+    FallbackReason,
+    RequestTrace,
+)
 
 
 class ScoredRows(Struct, frozen=True, kw_only=True):
@@ -75,6 +82,7 @@ def record_of(
     engine: EngineInfo,
     calls: Sequence[EngineCall],
     *,
+    trace: BatchTrace | None,
     fallback: FallbackReason | None,
     finished_at: float,
     duplicate_rows: int,
@@ -83,6 +91,7 @@ def record_of(
     took = batch.batch_time
     return BatchRecord(
         model=engine.model,
+        version=engine.version,
         precision=engine.precision,
         reason=batch.reason,
         waiting_rows=batch.waiting_rows,
@@ -94,6 +103,7 @@ def record_of(
         row_s=None if took is None else took.row_s,
         taken_at=batch.left_at,
         finished_at=finished_at,
+        trace=trace,
         fallback=fallback,
         members=[
             BatchMember(

@@ -13,7 +13,7 @@ from service.batching.pending import Executed, Pending
 from service.engines.rows import JobRows
 from service.engines.scored import ScoredBatch
 from service.errors import DeadlineExpired, EngineFailed
-from service.telemetry import EngineCall, FallbackReason
+from service.telemetry import BatchTrace, EngineCall, FallbackReason
 
 
 class Run(Struct, kw_only=True, eq=False):
@@ -30,6 +30,8 @@ class Run(Struct, kw_only=True, eq=False):
     after the other."""
     borrowed: dict[ScoreJob, int] = {}
     """Rows of a job that are scored as another's, whose fate it shares."""
+    trace: BatchTrace | None = None
+    """None: no request in it is sampled."""
     calls: tuple[EngineCall, ...] = ()
     fallback: FallbackReason | None = None
     scored: bool = False
@@ -64,7 +66,7 @@ class Run(Struct, kw_only=True, eq=False):
         deadlines = [part.job.deadline for part in self.parts]
         if len(rows) < len(deadlines):  # some have no rows of their own
             deadlines = [max(deadlines)] * len(rows)
-        self.instance.score(rows, then, context, deadlines=deadlines)
+        self.instance.score(rows, then, context, deadlines=deadlines, trace=self.trace)
 
     def hand_out(self, pending: Mapping[ScoreJob, Pending], outcome: Outcome) -> list[Part]:
         """Give every job its scores, and note who has none.

@@ -706,6 +706,16 @@ async def test_telemetry_that_fails_costs_nobody_an_answer(start, clock):
     assert len(reported) == 2
 
 
+async def test_a_trace_that_cannot_be_begun_costs_nobody_an_answer(start, clock):
+    reported = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    batcher = start(FakeEngine())
+
+    for rows in (2, 3):  # the instance is there for the next one as well
+        assert len((await asked(batcher, rows, clock, context=object())).scores) == rows
+    assert [context["message"] for context in reported] == ["a batch could not be traced"] * 2
+
+
 async def test_a_batch_runs_in_no_single_requests_context(start, clock):
     """Else the spans of a batch would hang below whichever request came first."""
     request = contextvars.ContextVar("request", default="nobody")
