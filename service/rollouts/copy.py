@@ -41,14 +41,23 @@ class StandingCopy:
         Raises:
             OSError: the file cannot be written; what was kept before is still there.
         """
-        unfinished = self.file.with_name(f"{FILE}.{os.getpid()}")
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with unfinished.open("wb") as file:
-                file.write(msgspec.json.encode(standings, order="sorted"))
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(self.file)
-        except OSError:
-            unfinished.unlink(missing_ok=True)
-            raise
+        replace_file(self.file, msgspec.json.encode(standings, order="sorted"))
+
+
+def replace_file(file: Path, content: bytes) -> None:
+    """Write a file of a state directory anew, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; what was there before still is.
+    """
+    unfinished = file.with_name(f"{file.name}.{os.getpid()}")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with unfinished.open("wb") as written:
+            written.write(content)
+            written.flush()
+            os.fsync(written.fileno())
+        unfinished.replace(file)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise

@@ -33,6 +33,7 @@ from service.messages import SourceStatus, SourceTrouble
 from service.rollouts.apart import kept_apart
 from service.rollouts.copy import StandingCopy
 from service.rollouts.fitness import Fitness
+from service.rollouts.last_good import LastGood
 from service.rollouts.store import MOST_STANDINGS, Standings, StandingStore
 from service.rollouts.watch import FileWatch
 
@@ -60,6 +61,7 @@ class LiveExperiments:
         store: The standings of all replicas.
         copy: The last known ones.
         clock: The service's.
+        last_good: What another process of this service has read well; None if there is none.
 
     Raises:
         StartupError, ExperimentInvalid: there are no definitions to begin with.
@@ -74,8 +76,10 @@ class LiveExperiments:
         store: StandingStore,
         copy: StandingCopy,
         clock: Clock,
+        last_good: LastGood | None = None,
     ) -> None:
         self._watch, self._read, self._fitness = watch, read, fitness
+        self._last_good = last_good
         self._store, self._copy, self._clock = store, copy, clock
         self._edited: tuple[Experiment, ...] | None = None  # read, and waiting for phases
         self._held: Standings | None = None  # what the server had when it was last read
@@ -89,7 +93,7 @@ class LiveExperiments:
         self._stopping = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._standings: dict[str, Standing] = dict(copy.read()) if watch else {}
-        self._take(read())
+        self._take(self._first())
         self._assigner = Assigner(())
         self._status = SourceStatus(status="ok", since=clock.wall())
         self.refresh()
@@ -130,6 +134,11 @@ class LiveExperiments:
     def status(self) -> SourceStatus:
         """Whether the newest definitions and standings are in force; no I/O."""
         return self._status
+
+    @property
+    def troubles(self) -> Mapping[SourceTrouble, str]:
+        """All that is wrong now, of which `status` names the first."""
+        return self._troubles
 
     # --- looking ---------------------------------------------------------------------
 
@@ -188,17 +197,37 @@ class LiveExperiments:
                 # a rollback still has to arrive.
                 _log.exception("a look at the experiments failed; what is in force stays")
 
+    def _first(self) -> tuple[Experiment, ...]:
+        try:
+            found = self._read()
+        except (ExperimentInvalid, StartupError) as problem:
+            known = None if self._last_good is None else self._last_good.read()
+            if known is None:
+                raise
+            self._note_invalid(problem)
+            return known
+        self._keep(found)
+        return found
+
+    def _keep(self, definitions: tuple[Experiment, ...]) -> None:
+        if self._watch is not None and self._last_good is not None:
+            self._last_good.keep(definitions)
+
+    def _note_invalid(self, problem: Exception) -> None:
+        self._troubles["invalid_file"] = f"the last good definitions stay: {problem}"
+        _log.warning("the last good experiments stay in force: %s", problem)
+
     def _look_at_file(self) -> None:
         if self._watch is None:
             return
         try:
             found = self._watch.changed(self._read)
         except (ExperimentInvalid, StartupError) as problem:
-            self._troubles["invalid_file"] = f"the last good definitions stay: {problem}"
-            _log.warning("the last good experiments stay in force: %s", problem)
+            self._note_invalid(problem)
             return
         if found is not None:
             self._troubles.pop("invalid_file", None)
+            self._keep(found)
             self._edited = found
             self._due = {definition.key for definition in found}
 

@@ -14,9 +14,11 @@ from service.rollouts.changes import ExperimentChanges
 from service.rollouts.controller import RolloutController
 from service.rollouts.copy import StandingCopy
 from service.rollouts.fitness import Fitness
+from service.rollouts.last_good import LastGood
 from service.rollouts.lease import Lease
 from service.rollouts.live import LiveExperiments
 from service.rollouts.store import StandingStore
+from service.rollouts.totals import ReadTotals
 from service.rollouts.watch import FileWatch
 from service.settings import LoadedSettings
 from service.stores import events_client
@@ -30,11 +32,17 @@ class Rollouts(Struct, frozen=True, kw_only=True):
 
     live: LiveExperiments
     changes: ExperimentChanges
+    totals: ReadTotals
 
 
 @asynccontextmanager
 async def open_rollouts(
-    loaded: LoadedSettings, url: str, deployments: Deployments, clock: Clock
+    loaded: LoadedSettings,
+    url: str,
+    deployments: Deployments,
+    clock: Clock,
+    *,
+    service: str | None = None,
 ) -> AsyncIterator[Rollouts]:
     """The experiments of the settings, followed meanwhile.
 
@@ -45,6 +53,7 @@ async def open_rollouts(
         url: The event server.
         deployments: Those that variants may name.
         clock: The service's.
+        service: The name of this run of it, if it has other processes.
 
     Raises:
         StartupError, ExperimentInvalid: the definitions cannot be used, or the URL cannot.
@@ -67,22 +76,27 @@ async def open_rollouts(
             store=store,
             copy=StandingCopy(loaded.state_directory),
             clock=clock,
+            last_good=None if service is None else LastGood(loaded.state_directory, service),
         )
         changes = ExperimentChanges(live, store, clock)
+        statistics = ReadStatistics(client, settings.events)
         every_s = settings.experiments.judge_every_s
         controller = RolloutController(
             live,
             changes,
-            ReadStatistics(client, settings.events),
+            statistics,
             Lease(client, lasts_s=max(_SHORTEST_LEASE_S, 3 * every_s)),
             clock,
             every_s=every_s,
         )
+        totals = ReadTotals(live, statistics, lambda: controller.leads)
         await live.start()
         try:
             if file is not None:
                 await controller.start()
-            yield Rollouts(live=live, changes=changes)
+                await totals.start()
+            yield Rollouts(live=live, changes=changes, totals=totals)
         finally:
+            await totals.stop()
             await controller.stop()
             await live.stop()

@@ -36,6 +36,7 @@ from service.serving.several import longest_end_s
 from service.serving.welcome import welcome
 from service.settings import LoadedSettings, ServerSettings
 from service.stores import AttachedStores, embedded_stores
+from service.telemetry.logs import log_what_nobody_catches
 
 BEAT_S = 0.25
 
@@ -53,6 +54,7 @@ def main(
         workers: How many there are.
         number: Which one this is, from 0.
     """
+    log_what_nobody_catches()
     place = Place(Board(board, workers), number, socket.socket(fileno=connections))
     uvloop.run(_work(socket.socket(fileno=control), lifeline, place))
 
@@ -159,9 +161,11 @@ def _surroundings(
         stores=AttachedStores(embedded_stores(loaded), lambda: board.stores_down),
         probes={"workers": partial(workers_health, board)},
         handover=handover,
+        service=begin.service,
         # The next process in our place adds up at once what we were about to.
         consumer=f"{begin.service}-{place.number}",
         engines=None if engines is None else socket.socket(fileno=engines),
+        number=place.number,
     )
 
 

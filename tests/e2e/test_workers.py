@@ -46,7 +46,7 @@ def test_two_workers_say_so_and_give_the_same_slates(several):
         slates = [rank(client, **body)["items"] for client in clients]
 
     assert all(slate == slates[0] for slate in slates)
-    assert any(re.match(r"  workers +2 ", line) for line in several.lines)
+    assert re.search(r"^  workers +2 ", several.welcome, re.MULTILINE)
     assert several.client.get("/health/ready").json()["components"]["workers"]["status"] == "ok"
 
 
@@ -130,6 +130,20 @@ def test_a_killed_worker_costs_its_own_connections_alone(home):
         code, errors = server.stop()
     assert code == 0, errors
     assert "Traceback" not in errors
+
+
+def test_a_worker_that_ends_while_the_experiments_are_broken_comes_back(home):
+    with launched(home) as server:
+        before = server.client.get("/v1/experiments").json()["experiments"]
+        (home / "experiments.toml").write_text("[[experiment")
+        wait_until(lambda: "last good" in server.client.get("/health/ready").text, limit_s=LIMIT_S)
+        os.kill(workers_of(server)[0], signal.SIGKILL)
+        wait_until(lambda: figure(server, "podium_worker_restarts_total") == 1, limit_s=LIMIT_S)
+        wait_until(lambda: figure(server, "podium_workers") == 2, limit_s=LIMIT_S)
+        for _ in range(20):
+            with connections(server, 1) as (caller,):
+                assert once(caller) == 200
+        assert server.client.get("/v1/experiments").json()["experiments"] == before
 
 
 def test_no_accepted_event_is_lost_or_counted_twice_when_workers_are_killed(home):

@@ -11,6 +11,7 @@ from service.deployments import Deployment
 from service.rollouts.changes import Author, ExperimentChanges
 from service.rollouts.copy import StandingCopy
 from service.rollouts.fitness import Fitness
+from service.rollouts.last_good import LastGood
 from service.rollouts.live import LiveExperiments
 from service.rollouts.store import StandingStore
 from service.rollouts.watch import FileWatch
@@ -56,6 +57,7 @@ async def replica(
     *,
     deployments: Mapping[str, Deployment] | None = None,
     timeout_s: float = 2.0,
+    service: str | None = None,
 ) -> AsyncIterator[Replica]:
     """A replica that has looked once, and looks again when told.
 
@@ -65,6 +67,7 @@ async def replica(
         text: The file's; None for what is there.
         deployments: What variants may name.
         timeout_s: Of one call to the event server.
+        service: The name of a service of several processes.
     """
     file, by_name, clock = _file(home, text), deployments or {}, FakeClock()
     settings = EventSettings(timeout_s=timeout_s)
@@ -77,6 +80,7 @@ async def replica(
             store=store,
             copy=StandingCopy(home),
             clock=clock,
+            last_good=None if service is None else LastGood(home, service),
         )
         await live.look()
         changes = ExperimentChanges(live, store, clock)

@@ -271,6 +271,26 @@ async def test_a_first_file_that_is_invalid_is_no_start(tmp_path, url):
             pass
 
 
+async def test_a_worker_that_starts_again_goes_by_what_its_service_has_read_well(tmp_path, url):
+    home, good = tmp_path / "a", text("e") + text("f", traffic_bp=5000)
+    async with replica(home, url, good, service="s-1") as a:
+        before = a.live.current().experiments
+        await a.reread("[[experiment")
+
+    async with replica(home, url, service="s-1") as again:
+        assert again.live.current().experiments == before
+        assert again.live.status().status == "invalid_file"
+        assert "the last good definitions stay" in again.live.troubles["invalid_file"]
+        await again.reread(text("f", traffic_bp=6000))
+        assert again.live.status().status == "ok"
+        assert [e.traffic_bp for e in again.live.current().experiments] == [6000]
+
+    (home / "experiments.toml").write_text("[[experiment")
+    with pytest.raises(ExperimentInvalid):  # another service starts with its file, or not at all
+        async with replica(home, url, service="s-2"):
+            pass
+
+
 async def test_two_files_that_overlap_stop_the_one_that_began_later(tmp_path, url):
     """No file of one replica leads here; the others must not miss a rollback for it."""
     early = text("e", layer="l", state="stopped")
