@@ -13,6 +13,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
 
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
@@ -35,12 +36,29 @@ _WRITES_LIMIT = 2048
 """Entries on their way at once. Writes can wait, so beyond this they are dropped."""
 _LOCKS_KEPT = 1024
 
-Watched = Callable[[str], AbstractContextManager[None]]
-"""Makes a context around each command, for telemetry."""
+
+class Watching(Protocol):
+    """Who measures a call."""
+
+    def failed(self, error: Exception) -> None:
+        """It came back, with this instead of a reply or among the replies."""
+        ...
 
 
-def unwatched(command: str) -> AbstractContextManager[None]:
-    return nullcontext()
+Watched = Callable[[str, int], AbstractContextManager[Watching]]
+"""Makes a context around each call, for telemetry: the operation, and its number of commands."""
+
+
+class _Nobody:
+    def failed(self, error: Exception) -> None:
+        """Nobody measures it."""
+
+
+_NOBODY = nullcontext(_Nobody())
+
+
+def unwatched(operation: str, commands: int) -> AbstractContextManager[Watching]:
+    return _NOBODY
 
 
 class GuardedStore:
@@ -119,8 +137,10 @@ class GuardedStore:
             return Fetched("ok", ())
         bound_s, began = min(timeout_s, self._timeout_s), self._clock.now()
         try:
-            with self._watched("GET" if len(keys) == 1 else "MGET"):
+            with self._watched("GET" if len(keys) == 1 else "MGET", 1) as watching:
                 read = await self._link.read(keys, bound_s)
+                if read.problems:
+                    watching.failed(read.problems[0])
         # Everything: a lookup must not fail a request, whatever a client
         # library may raise when its connection breaks.
         except Exception as problem:
@@ -191,8 +211,12 @@ class GuardedStore:
         """The replies; if the servers cannot be asked, what went wrong in the place of each."""
         began = self._clock.now()
         try:
-            with self._watched(str(commands[0][0])):
+            with self._watched(_operation(commands), len(commands)) as watching:
                 replies = await self._link.run(commands, self._timeout_s)
+                for reply in replies:
+                    if isinstance(reply, Exception):
+                        watching.failed(reply)
+                        break
         except Exception as problem:  # as in `get`
             self._note_failure(problem, began, self._timeout_s)
             return [problem] * len(commands)
@@ -299,6 +323,12 @@ class GuardedStore:
             opened = self._breaker.trip(now)
         if opened:
             self._log_open()
+
+
+def _operation(commands: Sequence[Command]) -> str:
+    """As the database conventions name it; the commands are all the same one."""
+    command = str(commands[0][0])
+    return command if len(commands) == 1 else f"PIPELINE {command}"
 
 
 def _milliseconds(seconds: float) -> int:

@@ -16,9 +16,11 @@ import msgspec
 from msgspec import Struct
 
 from service.errors import EngineFailed
+from service.telemetry import outgoing_call
 
 CHUNK_BYTES = 1 << 16
 HEADER_LENGTH = "Inference-Header-Content-Length"
+_NO_ACCESS = (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
 
 
 class Tensor(Struct, frozen=True):
@@ -69,13 +71,17 @@ class TritonServer:
         address: ``host:port`` of the HTTP endpoint.
         model: Its name on the server.
         timeout_s: For a whole request: connecting, sending and the reply.
+        key: API key; None: the server asks for none.
 
     Raises:
         EngineFailed: it is no address.
     """
 
-    def __init__(self, address: str, model: str, timeout_s: float) -> None:
+    def __init__(
+        self, address: str, model: str, timeout_s: float, *, key: str | None = None
+    ) -> None:
         self._address, self._timeout_s = address, timeout_s
+        self._access = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._model = f"/v2/models/{quote(model, safe='')}"
         try:
             parts = urlsplit(f"//{address}")
@@ -119,15 +125,19 @@ class TritonServer:
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> Reply:
         ends_at = time.monotonic() + self._timeout_s
+        target = self._model + path
         try:
-            self._connect(ends_at)
-            self._http.request(method, self._model + path, body, headers or {})
-            self._wait_until(ends_at)
-            response = self._http.getresponse()
-            content = bytearray()
-            while part := response.read(CHUNK_BYTES):
-                content += part
+            with outgoing_call(method, self._http.host, self._http.port, target) as call:
+                self._connect(ends_at)
+                said = {**self._access, **(headers or {}), **call.headers}
+                self._http.request(method, target, body, said)
                 self._wait_until(ends_at)
+                response = self._http.getresponse()
+                call.status = response.status
+                content = bytearray()
+                while part := response.read(CHUNK_BYTES):
+                    content += part
+                    self._wait_until(ends_at)
         except (OSError, http.client.HTTPException) as error:
             self.close()  # half a reply may be in it
             raise EngineFailed(f"triton at {self._address}: {_words(error)}") from error
@@ -159,7 +169,8 @@ class TritonServer:
         except msgspec.DecodeError:
             said = "without a word"
         kind = _NotThere if status == http.client.NOT_FOUND else EngineFailed
-        return kind(f"triton at {self._address} answers {status}: {said}")
+        where = " (its key is engine.triton_key)" if status in _NO_ACCESS else ""
+        return kind(f"triton at {self._address} answers {status}: {said}{where}")
 
 
 def _words(error: Exception) -> str:

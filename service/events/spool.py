@@ -63,13 +63,18 @@ class Spool:
         self.counts = SpoolCounts()
         self.damaged: tuple[str, ...] = ()
         """Files set aside because a part could not be read, when last looked."""
-        self._directory = directory
+        self._directory, self._max_bytes = directory, max_bytes
         self._writer = SegmentWriter(directory, max_bytes, clock, segment_bytes)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._appends: list[_Append] = []
         self._waiting_in: Counter[Path] = Counter()
         self._committer: asyncio.Task[None] | None = None
         self._is_failing = False
+
+    @property
+    def max_bytes(self) -> int:
+        """Of the spool, for all processes that share the directory."""
+        return self._max_bytes
 
     async def problem(self) -> str | None:
         """Why nothing could be spooled now; None if something could."""

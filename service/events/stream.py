@@ -27,15 +27,15 @@ class EventServerFailed(Exception):
     """The event server refused, or did not answer: whether the batch is in is not known."""
 
 
-Watch = Callable[[str], AbstractContextManager[None]]
-"""A context around one call, such as `StoreCalls.call`; the argument names the command."""
+Watch = Callable[[str, int], AbstractContextManager[object]]
+"""A context around one call, such as `StoreCalls.call`: the operation, and how many commands."""
 
 
 class EventStream:
     """Appends to the stream. Batches can be sent again to the same effect as once."""
 
     def __init__(
-        self, client: Redis, settings: EventSettings, watch: Watch = lambda _: nullcontext()
+        self, client: Redis, settings: EventSettings, watch: Watch = lambda *_: nullcontext()
     ) -> None:
         self._client = client
         self._watch = watch
@@ -104,13 +104,13 @@ class EventStream:
         pipeline.hincrby(COUNTS, "accepted", 0)
         for name, n in counts.items():
             pipeline.hincrby(COUNTS, name, n)
-        async with self._answer("HINCRBY"):
+        async with self._answer("MULTI HINCRBY", 1 + len(counts)):
             await pipeline.execute()
 
     @asynccontextmanager
-    async def _answer(self, command: str) -> AsyncIterator[None]:
+    async def _answer(self, operation: str, commands: int = 1) -> AsyncIterator[None]:
         try:
-            with self._watch(command):
+            with self._watch(operation, commands):
                 async with asyncio.timeout(self._timeout_s):
                     yield
         except (RedisError, OSError, TimeoutError) as error:

@@ -1,9 +1,9 @@
 """The outermost layer of the HTTP application: a server span and a duration per request."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import urlsplit
+from typing import Any, Final, Self
+from urllib.parse import parse_qsl, urlsplit
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,9 +17,22 @@ from service.telemetry.tracing import Attributes, Tracing, mark_failed, note_fai
 _METHODS = frozenset(
     ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 )
-_HEALTH, _METRICS = "/health/", "/metrics"
-"""Asked every few seconds by machines; their traces would drown the others."""
+_OTHER_METHOD: Final = "_OTHER"
+_MAX_TEXT: Final = 256
+"""Most characters of what a caller writes freely."""
+_FORCE: Final = (b"x-podium-trace", b"force")
+"""The header that asks for a request to be recorded, whatever the sampling ratio."""
+_HEALTH, _METRICS, _PAGE = "/health/", "/metrics", "/dashboard/events"
+"""Asked every few seconds by machines, or answered for as long as a page is open: their traces
+would drown the others."""
 _SERVER_ERRORS = 500
+
+MayForce = Callable[[Scope], bool]
+"""Whether the caller of a request may have it recorded."""
+
+
+def nobody_may(scope: Scope) -> bool:
+    return False
 
 
 class TelemetryMiddleware:
@@ -30,8 +43,16 @@ class TelemetryMiddleware:
     strangers type.
     """
 
-    def __init__(self, app: ASGIApp, tracing: Tracing, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        tracing: Tracing,
+        metrics: Metrics,
+        clock: Clock,
+        may_force: MayForce = nobody_may,
+    ) -> None:
         self._app = app
+        self._may_force = may_force
         self._tracing = tracing
         self._metrics = metrics
         self._clock = clock
@@ -40,7 +61,8 @@ class TelemetryMiddleware:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope, self._tracing, self._metrics, self._clock)
+        forced = _FORCE in scope["headers"] and self._may_force(scope)
+        exchange = Exchange(scope, self._tracing, self._metrics, self._clock, forced=forced)
 
         async def watched_send(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -69,6 +91,8 @@ class Exchange:
         metrics: Counts it.
         clock: Measures it.
         traced: Whether the headers may tell of a trace that it belongs to.
+        left_out: Whether it was decided already that it is not recorded.
+        forced: Whether it is recorded whatever the sampler says.
     """
 
     def __init__(
@@ -79,19 +103,28 @@ class Exchange:
         clock: Clock,
         *,
         traced: bool = True,
+        left_out: bool = False,
+        forced: bool = False,
     ) -> None:
         self.status: int | None = None
         self._scope = scope
         self._path = scope["path"]  # the framework rewrites it
-        self._method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+        self._method = scope["method"] if scope["method"] in _METHODS else _OTHER_METHOD
         self._metrics = metrics
         self._clock = clock
         self.started_at = clock.now()
         self._ended = False
-        watched = self._path == _METRICS or self._path.startswith(_HEALTH)
-        headers = scope["headers"] if traced else ()
-        self._trace = None if watched else tracing.request(self._method, headers)
+        self._trace: RequestTrace | None = None
+        if left_out:
+            self._trace = tracing.left_out()
+        elif self._path not in (_METRICS, _PAGE) and not self._path.startswith(_HEALTH):
+            headers = scope["headers"] if traced else ()
+            self._trace = tracing.request(self._span_method, headers, forced=forced)
         metrics.http_started(self._method, scope["scheme"])
+
+    @property
+    def _span_method(self) -> str:
+        return "HTTP" if self._method == _OTHER_METHOD else self._method
 
     def __enter__(self) -> Self:
         self.resume()
@@ -138,7 +171,8 @@ class Exchange:
 
     def _describe(self, trace: RequestTrace, route: str | None) -> None:
         scope, span = self._scope, trace.span
-        address, port = _server(scope)
+        fields = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        address, port = _server(scope, fields.get(b"host", ""))
         attributes: Attributes = {
             names.HTTP_METHOD: self._method,
             names.URL_SCHEME: scope["scheme"],
@@ -149,9 +183,15 @@ class Exchange:
         }
         if port is not None:
             attributes[names.SERVER_PORT] = port
+        if self._method == _OTHER_METHOD:
+            attributes[names.HTTP_METHOD_ORIGINAL] = scope["method"][:_MAX_TEXT]
+        if agent := fields.get(b"user-agent"):
+            attributes[names.USER_AGENT] = agent[:_MAX_TEXT]
+        if query := _redacted(scope.get("query_string", b"")):
+            attributes[names.URL_QUERY] = query
         if route is not None:
             attributes[names.HTTP_ROUTE] = route
-            span.update_name(f"{self._method} {route}")
+            span.update_name(f"{self._span_method} {route}")
         if self.status is not None:
             attributes[names.HTTP_STATUS] = self.status
         span.set_attributes(attributes)
@@ -159,14 +199,18 @@ class Exchange:
             mark_failed(span, trace.error_type or str(self.status or "disconnected"))
 
 
-def _server(scope: Mapping[str, Any]) -> tuple[str, int | None]:
+def _server(scope: Mapping[str, Any], host: str) -> tuple[str, int | None]:
     """Host and port as the caller named them, else those that we listen on."""
-    for name, value in scope["headers"]:
-        if name == b"host":
-            try:
-                named = urlsplit("//" + value.decode("latin-1"))
-                if named.hostname:
-                    return named.hostname, named.port
-            except ValueError:
-                break  # a port that is no port
+    try:
+        named = urlsplit("//" + host)
+        if named.hostname:
+            return named.hostname, named.port
+    except ValueError:
+        pass  # a port that is no port
     return scope["server"] or (names.NONE, None)
+
+
+def _redacted(query: bytes) -> str:
+    """The names in a query string; what they are set to may name users and items."""
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    return "&".join(f"{name}=REDACTED" for name, _ in pairs)[:_MAX_TEXT]

@@ -8,13 +8,16 @@ ways because most tools show only those that leave a span.
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
-from opentelemetry.trace import Link, Span, Tracer, set_span_in_context
+from opentelemetry.trace import SpanContext, SpanKind
 
 from service.clock import Clock
 from service.telemetry import names
-from service.telemetry.context import NO_CONTEXT, RequestTrace
-from service.telemetry.records import BatchMember, BatchRecord
-from service.telemetry.tracing import Attributes, Tracers, mark_failed
+from service.telemetry.context import RequestTrace
+from service.telemetry.outgoing import BatchTrace, OutgoingCall, batch_trace
+from service.telemetry.records import BatchMember, BatchRecord, EngineCall
+from service.telemetry.tracing import Attributes, Finished, Tracers, child_of
+
+_CLIENT_ERRORS = 400
 
 UnixNs = Callable[[float], int]
 """Seconds of the service's clock to nanoseconds since 1970."""
@@ -32,60 +35,102 @@ class BatchTracing:
     """Turns batch records into spans, or into nothing while no collector is configured."""
 
     def __init__(self, tracers: Tracers | None, clock: Clock) -> None:
-        self._tracers = tracers
+        self._finished = None if tracers is None else tracers.finished
         self._clock = clock
 
     def record(self, batch: BatchRecord) -> None:
         """Record a batch that has ended; without a sampled member it leaves no trace."""
-        if self._tracers is None:
+        if self._finished is None:
+            return
+        trace = batch.trace or batch_trace([member.request for member in batch.members])
+        if trace is None:
             return
         sampled = [
             _Sampled(index, member, member.request)
             for index, member in enumerate(batch.members)
             if member.request is not None
         ]
-        if sampled:
-            at = self._unix_ns()
-            span = _batch_span(self._tracers.batches, batch, sampled, at)
-            for one in sampled:
-                _member_spans(self._tracers.requests, batch, one, Link(span.get_span_context()), at)
+        at = self._unix_ns()
+        _batch_spans(self._finished, batch, trace, sampled, at)
+        for one in sampled:
+            _member_spans(self._finished, batch, one, trace.context, at)
 
     def _unix_ns(self) -> UnixNs:
         offset_s = self._clock.wall() - self._clock.now()
         return lambda at_s: int((offset_s + at_s) * 1e9)
 
 
-def _batch_span(
-    tracer: Tracer, batch: BatchRecord, sampled: Sequence[_Sampled], at: UnixNs
-) -> Span:
+def _batch_spans(
+    finished: Finished,
+    batch: BatchRecord,
+    trace: BatchTrace,
+    sampled: Sequence[_Sampled],
+    at: UnixNs,
+) -> None:
     """The root span of the batch and one child for each call of an engine."""
-    linked = sampled[: names.MAX_BATCH_LINKS]
-    span = tracer.start_span(
-        names.SPAN_BATCH,
-        context=NO_CONTEXT,
-        # Given at the start: samplers of other tools see only those links.
-        links=[Link(one.request.span.get_span_context()) for one in linked],
-        start_time=at(batch.taken_at),
-        attributes=_batch_attributes(batch),
-    )
-    if len(linked) < len(sampled):
-        span.set_attribute(names.BATCH_LINKS_DROPPED, len(sampled) - len(linked))
-    context = set_span_in_context(span, NO_CONTEXT)
     for call in batch.calls:
-        attributes: Attributes = {names.ENGINE: call.engine, names.ROWS: call.rows}
-        engine = tracer.start_span(
-            names.SPAN_ENGINE,
-            context=context,
-            start_time=at(call.started_at),
-            attributes=attributes,
-        )
-        _end(engine, call.error_type, at(call.finished_at))
-    _end(span, batch.error_type, at(batch.finished_at))
-    return span
+        context = child_of(trace.context)
+        for made in trace.calls:
+            if call.started_at <= made.started_at <= call.finished_at:
+                _outgoing_span(finished, made, context, at)
+        _engine_span(finished, call, context, trace.context, at)
+    linked = sampled[: names.MAX_BATCH_LINKS]
+    attributes = _batch_attributes(batch)
+    if len(linked) < len(sampled):
+        attributes[names.BATCH_LINKS_DROPPED] = len(sampled) - len(linked)
+    finished.write(
+        names.SPAN_BATCH,
+        trace.context,
+        None,
+        began_ns=at(batch.taken_at),
+        ended_ns=at(batch.finished_at),
+        attributes=attributes,
+        links=[one.request.span.get_span_context() for one in linked],
+        error_type=batch.error_type,
+    )
+
+
+def _engine_span(
+    finished: Finished, call: EngineCall, context: SpanContext, parent: SpanContext, at: UnixNs
+) -> None:
+    finished.write(
+        names.SPAN_ENGINE,
+        context,
+        parent,
+        began_ns=at(call.started_at),
+        ended_ns=at(call.finished_at),
+        attributes={names.ENGINE: call.engine, names.ROWS: call.rows},
+        error_type=call.error_type,
+    )
+
+
+def _outgoing_span(finished: Finished, made: OutgoingCall, engine: SpanContext, at: UnixNs) -> None:
+    """Of a request that an engine's call made to another server, as its side was told."""
+    attributes: Attributes = {
+        names.HTTP_METHOD: made.method,
+        names.URL_FULL: made.url,
+        names.SERVER_ADDRESS: made.address,
+    }
+    if made.port is not None:
+        attributes[names.SERVER_PORT] = made.port
+    refused = None
+    if made.status is not None:
+        attributes[names.HTTP_STATUS] = made.status
+        refused = str(made.status) if made.status >= _CLIENT_ERRORS else None
+    finished.write(
+        made.method,
+        child_of(engine, made.span_id),
+        engine,
+        kind=SpanKind.CLIENT,
+        began_ns=at(made.started_at),
+        ended_ns=at(made.finished_at),
+        attributes=attributes,
+        error_type=made.error_type or refused,
+    )
 
 
 def _batch_attributes(batch: BatchRecord) -> Attributes:
-    attributes: dict[str, str | int | float] = {
+    attributes: Attributes = {
         names.MODEL: batch.model,
         names.PRECISION: batch.precision,
         names.BATCH_ROWS: batch.rows,
@@ -105,35 +150,33 @@ def _batch_attributes(batch: BatchRecord) -> Attributes:
 
 
 def _member_spans(
-    tracer: Tracer, batch: BatchRecord, one: _Sampled, link: Link, at: UnixNs
+    finished: Finished, batch: BatchRecord, one: _Sampled, link: SpanContext, at: UnixNs
 ) -> None:
     """What the batch was to one request: the wait for it, and the scoring in it."""
-    context, member = one.request.context, one.member
+    parent, member = one.request.span.get_span_context(), one.member
     left_ms = round((member.deadline_at - batch.taken_at) * 1000, 3)
-    waited: Attributes = {names.ROWS: member.rows, names.DEADLINE_LEFT_MS: left_ms}
-    queue = tracer.start_span(
-        names.SPAN_QUEUE, context=context, start_time=at(member.arrived_at), attributes=waited
+    finished.write(
+        names.SPAN_QUEUE,
+        child_of(parent),
+        parent,
+        began_ns=at(member.arrived_at),
+        ended_ns=at(batch.taken_at),
+        attributes={names.ROWS: member.rows, names.DEADLINE_LEFT_MS: left_ms},
     )
-    queue.end(at(batch.taken_at))
-    scored: Attributes = {
-        names.ROWS: member.rows,
-        names.BATCH_ROWS: batch.rows,
-        names.BATCH_INDEX: one.index,
-    }
-    score = tracer.start_span(
+    finished.write(
         names.SPAN_SCORE,
-        context=context,
+        child_of(parent),
+        parent,
+        began_ns=at(batch.taken_at),
+        ended_ns=at(batch.finished_at),
+        attributes={
+            names.ROWS: member.rows,
+            names.BATCH_ROWS: batch.rows,
+            names.BATCH_INDEX: one.index,
+        },
         links=[link],
-        start_time=at(batch.taken_at),
-        attributes=scored,
+        error_type=batch.error_type,
     )
-    _end(score, batch.error_type, at(batch.finished_at))
     # A request whose deadline has passed is answered already; its span takes no more links.
     if one.request.recording:
-        one.request.span.add_link(link.context)
-
-
-def _end(span: Span, error_type: str | None, at_ns: int) -> None:
-    if error_type is not None:
-        mark_failed(span, error_type)
-    span.end(at_ns)
+        one.request.span.add_link(link)

@@ -1,25 +1,33 @@
 """The request that is being served, as its spans and log lines see it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from opentelemetry.baggage import get_all
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.trace import (
     Span,
     format_span_id,
     format_trace_id,
     get_current_span,
-    set_span_in_context,
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace.span import INVALID_SPAN
 
 Headers = Iterable[tuple[bytes, bytes]]
 
 NO_CONTEXT = Context()
 
-_W3C = TraceContextTextMapPropagator()
-_W3C_HEADERS = {b"traceparent": "traceparent", b"tracestate": "tracestate"}
+Baggage = Mapping[str, object]
+"""What a caller gives along for everybody downstream, by name."""
+
+NO_BAGGAGE: Baggage = {}
+
+_TRACE = TraceContextTextMapPropagator()
+_BAGGAGE = W3CBaggagePropagator()
+_W3C_HEADERS = {b"traceparent": "traceparent", b"tracestate": "tracestate", b"baggage": "baggage"}
 
 
 class RequestTrace:
@@ -30,19 +38,18 @@ class RequestTrace:
     touches it. A job in the batch queue carries it to its batch.
     """
 
-    __slots__ = ("error_type", "request_id", "span", "variant")
+    __slots__ = ("_trace_id", "baggage", "error_type", "request_id", "span", "variant")
 
-    def __init__(self, span: Span) -> None:
+    def __init__(
+        self, span: Span = INVALID_SPAN, *, trace_id: int = 0, baggage: Baggage = NO_BAGGAGE
+    ) -> None:
         self.span = span
-        """Our server span; while nothing is exported, the caller's or an invalid one."""
+        """Our server span; while nothing is exported, the caller's; else an invalid one."""
+        self._trace_id = trace_id  # of a request that is not sampled, and has no span
+        self.baggage = baggage
         self.request_id: str | None = None
         self.variant: str | None = None
         self.error_type: str | None = None
-
-    @property
-    def context(self) -> Context:
-        """The parent of spans inside the request."""
-        return set_span_in_context(self.span, NO_CONTEXT)
 
     @property
     def recording(self) -> bool:
@@ -57,6 +64,9 @@ class RequestTrace:
             known["trace_id"] = format_trace_id(trace.trace_id)
             known["span_id"] = format_span_id(trace.span_id)
             known["trace_flags"] = f"{trace.trace_flags:02x}"
+        elif self._trace_id:
+            known["trace_id"] = format_trace_id(self._trace_id)
+            known["trace_flags"] = "00"
         if self.request_id is not None:
             known["request_id"] = self.request_id
         if self.variant is not None:
@@ -78,7 +88,7 @@ current_request: ContextVar[RequestTrace | None] = ContextVar("current_request",
 
 
 def incoming_context(headers: Headers) -> Context:
-    """The caller's W3C trace context; empty without a valid ``traceparent``."""
+    """The caller's W3C trace context and baggage; empty without a valid one of either."""
     if not headers:
         return NO_CONTEXT
     carrier: dict[str, list[str]] = {}
@@ -86,9 +96,18 @@ def incoming_context(headers: Headers) -> Context:
         known = _W3C_HEADERS.get(name)
         if known is not None:
             carrier.setdefault(known, []).append(value.decode("latin-1"))
-    if "traceparent" not in carrier:
-        return NO_CONTEXT
-    return _W3C.extract(carrier, context=NO_CONTEXT)
+    context = NO_CONTEXT
+    if "traceparent" in carrier:
+        context = _TRACE.extract(carrier, context=context)
+    if "baggage" in carrier:
+        # A list that came in several lines is one list: RFC 9110 section 5.3.
+        context = _BAGGAGE.extract({"baggage": [",".join(carrier["baggage"])]}, context=context)
+    return context
+
+
+def baggage_of(context: Context) -> Baggage:
+    """What came along with a context."""
+    return get_all(context) if context else NO_BAGGAGE
 
 
 @contextmanager

@@ -14,17 +14,22 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBasedTraceIdRatio, Sampler
-from opentelemetry.trace import Tracer
+from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio, Sampler
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, Tracer
 
 from service.errors import StartupError
 from service.telemetry import names
-from service.telemetry.variables import ExportSettings
+from service.telemetry.sampling import HeadSampling
+from service.telemetry.tracing import Attributes
+from service.telemetry.variables import ExportSettings, Protocol
 
 SWITCH_INTERVAL_S = 0.0005
 """Spans are encoded by a thread, in pure Python, thousands at a time. Meanwhile the event
 loop, whenever it comes back from a socket or an engine, waits this long for the interpreter
 lock; Python's default of 5 ms would be the whole of a request."""
+
+_UNSET, _ERROR = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
 
 OnDrop = Callable[[names.DropReason, int], None]
 
@@ -116,12 +121,52 @@ class BoundedProcessor(SpanProcessor):
             self._exporter.abandon()
 
 
-class SpanExport:
-    """Two tracers that share one way to the collector.
+class FinishedSpans:
+    """Makes spans of what has happened: whole, at once, and never changed.
 
-    ``requests`` samples as configured; ``batches`` always does, because the
-    decision about a batch is made from its members.
+    The SDK's own span takes locks and copies, since anybody may change it until
+    it ends. Limits of OTEL_SPAN_* are for those; what is written here is short.
     """
+
+    def __init__(self, processor: BoundedProcessor, resource: Resource, version: str) -> None:
+        self._processor, self._resource = processor, resource
+        self._scope = InstrumentationScope(names.SERVICE, version)
+
+    def write(
+        self,
+        name: str,
+        context: SpanContext,
+        parent: SpanContext | None,
+        *,
+        kind: SpanKind = SpanKind.INTERNAL,
+        began_ns: int,
+        ended_ns: int,
+        attributes: Attributes,
+        links: Sequence[SpanContext] = (),
+        error_type: str | None = None,
+    ) -> None:
+        """As `Finished` says."""
+        if error_type is not None:
+            attributes[names.ERROR_TYPE] = error_type
+        self._processor.on_end(
+            ReadableSpan(
+                name=name,
+                context=context,
+                parent=parent,
+                resource=self._resource,
+                attributes=attributes,
+                links=[Link(linked) for linked in links],
+                kind=kind,
+                status=_UNSET if error_type is None else _ERROR,
+                start_time=began_ns,
+                end_time=ended_ns,
+                instrumentation_scope=self._scope,
+            )
+        )
+
+
+class SpanExport:
+    """Spans of requests while they run, and of all else when it has ended, on one way out."""
 
     def __init__(
         self, settings: ExportSettings, *, sample_ratio: float, version: str, on_drop: OnDrop
@@ -129,28 +174,70 @@ class SpanExport:
         """Start sending spans.
 
         Raises:
-            StartupError: the SDK refuses one of its OTEL_* variables.
+            StartupError: the SDK refuses one of its OTEL_* variables, or gRPC is not installed.
         """
         try:
-            exporter = CountedExporter(OTLPSpanExporter(), settings.max_queue_spans, on_drop)
+            exporter = CountedExporter(_otlp(settings.protocol), settings.max_queue_spans, on_drop)
             resource = _resource(version)
-            # Without a sampler of ours the SDK obeys OTEL_TRACES_SAMPLER.
-            sampler = None if settings.sampler_configured else ParentBasedTraceIdRatio(sample_ratio)
             self._processor = BoundedProcessor(exporter, settings)
-            self.requests = self._tracer(sampler, resource, version)
-            self.batches = self._tracer(ALWAYS_ON, resource, version)
+            self.sampling = HeadSampling(_sampler(settings, sample_ratio))
+            self.requests = self._tracer(resource, version)
+            self.finished = FinishedSpans(self._processor, resource, version)
         except (ValueError, OSError) as error:
             raise StartupError(f"OpenTelemetry: {error}") from None
         sys.setswitchinterval(min(SWITCH_INTERVAL_S, sys.getswitchinterval()))
 
-    def _tracer(self, sampler: Sampler | None, resource: Resource, version: str) -> Tracer:
-        provider = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
+    def _tracer(self, resource: Resource, version: str) -> Tracer:
+        provider = TracerProvider(
+            sampler=self.sampling,
+            id_generator=self.sampling.ids,
+            resource=resource,
+            shutdown_on_exit=False,
+        )
         provider.add_span_processor(self._processor)
         return provider.get_tracer(names.SERVICE, version)
 
     def shutdown(self, timeout_s: float) -> None:
         """Flush and stop, within ``timeout_s`` whatever the collector does."""
         self._processor.shutdown_within(timeout_s)
+
+
+def _otlp(protocol: Protocol) -> SpanExporter:
+    """The SDK's exporter, which reads endpoint, headers and certificates from OTEL_* variables."""
+    if protocol == "http/protobuf":
+        return OTLPSpanExporter()
+    try:
+        from opentelemetry.exporter.otlp.proto.grpc import trace_exporter
+    except ImportError as error:
+        raise StartupError(
+            f"OTEL_EXPORTER_OTLP_PROTOCOL=grpc needs a package ({error}): "
+            "install podium[grpc], or use http/protobuf"
+        ) from None
+    exporter: SpanExporter = trace_exporter.OTLPSpanExporter()
+    return exporter
+
+
+def _sampler(settings: ExportSettings, ratio: float) -> Sampler:
+    if settings.sampler_configured:
+        # A provider that is given no sampler obeys OTEL_TRACES_SAMPLER.
+        return TracerProvider(shutdown_on_exit=False).sampler
+    return ParentBasedTraceIdRatio(ratio)
+
+
+class OnceHashed(Resource):
+    """A resource that knows its hash: the encoder asks for it with every span, and the SDK's
+    makes JSON of itself each time."""
+
+    @staticmethod
+    def of(resource: Resource) -> "OnceHashed":
+        hashed = OnceHashed(resource.attributes, resource.schema_url)
+        hashed._hash = Resource.__hash__(resource)
+        return hashed
+
+    _hash: int
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 def _resource(version: str) -> Resource:
@@ -161,4 +248,4 @@ def _resource(version: str) -> Resource:
     }
     # Attributes handed to create() win over OTEL_RESOURCE_ATTRIBUTES and
     # OTEL_SERVICE_NAME, so those are laid over ours first.
-    return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
+    return OnceHashed.of(Resource.create({**ours, **OTELResourceDetector().detect().attributes}))

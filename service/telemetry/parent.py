@@ -9,8 +9,10 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
+from prometheus_client.registry import Collector
 
 from service.telemetry import names
+from service.telemetry.instruments import engine_process_restarts
 from service.telemetry.merging import FamilySnapshot, family_snapshot
 
 
@@ -25,6 +27,7 @@ class ParentMetrics:
         self._restarts = Counter(
             names.M_WORKER_RESTARTS, "Workers that ended unasked", registry=self._registry
         )
+        self._engine_process_restarts = engine_process_restarts(self._registry)
 
     def workers_serve(self, number: int) -> None:
         self._workers.set(number)
@@ -32,6 +35,14 @@ class ParentMetrics:
     def worker_ended(self) -> None:
         """Unasked; it is started again."""
         self._restarts.inc()
+
+    def engine_process_ended(self) -> None:
+        """Unasked; it is started again. From any thread."""
+        self._engine_process_restarts.inc()
+
+    def collect_from(self, collector: Collector) -> None:
+        """Show what a collector has."""
+        self._registry.register(collector)
 
     def families(self) -> Iterator[FamilySnapshot]:
         """All figures, metric by metric."""

@@ -1,21 +1,19 @@
 """The one object that the rest of the service is handed to tell what happens."""
 
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from litestar.types import ASGIApp
-from opentelemetry.trace import Span
 
 from service.clock import Clock
-from service.telemetry.asgi import Exchange, TelemetryMiddleware
+from service.telemetry.asgi import Exchange, MayForce, TelemetryMiddleware, nobody_may
 from service.telemetry.batch_trace import BatchTracing
 from service.telemetry.context import RequestTrace, current_request
 from service.telemetry.metrics import Metrics
 from service.telemetry.ranking import Ranking
 from service.telemetry.records import BatchRecord
 from service.telemetry.stores import StoreCalls
-from service.telemetry.tracing import Tracers, Tracing
+from service.telemetry.tracing import NoStep, Step, Tracers, Tracing
 from service.telemetry.variables import ExportSettings
 
 if TYPE_CHECKING:
@@ -40,7 +38,9 @@ class Telemetry:
         context_ids: bool = False,
     ) -> None:
         """Use ``create_telemetry``; without ``export`` there are no spans."""
-        tracers = None if export is None else Tracers(export.requests, export.batches)
+        tracers = None
+        if export is not None:
+            tracers = Tracers(export.requests, export.sampling, export.finished)
         self.metrics = metrics
         self._clock = clock
         self._export = export
@@ -48,24 +48,37 @@ class Telemetry:
         self._tracing = Tracing(tracers)
         self._batches = BatchTracing(tracers, clock)
 
-    @property
-    def keeps_spans(self) -> bool:
-        """Whether any request may be recorded."""
-        return self._export is not None
+    def middleware(self, app: ASGIApp, may_force: MayForce = nobody_may) -> ASGIApp:
+        """Wrap the whole application, so that what the framework refuses counts as well.
 
-    def middleware(self, app: ASGIApp) -> ASGIApp:
-        """Wrap the whole application, so that what the framework refuses counts as well."""
-        return TelemetryMiddleware(app, self._tracing, self.metrics, self._clock)
+        Args:
+            app: The application.
+            may_force: Whether a caller who asks for it gets its request recorded.
+        """
+        return TelemetryMiddleware(app, self._tracing, self.metrics, self._clock, may_force)
 
-    def exchange(self, scope: Mapping[str, Any], *, traced: bool = True) -> Exchange:
+    def exchange(
+        self, scope: Mapping[str, Any], *, traced: bool = True, left_out: bool = False
+    ) -> Exchange:
         """A context around a request that does not come through the middleware.
 
         Args:
-            scope: Of ASGI's: type, method, path, path_template, scheme, headers, http_version
-                and server.
+            scope: Of ASGI's: type, method, path, path_template, query_string, scheme, headers,
+                http_version and server.
             traced: Whether the headers may tell of a trace that the request belongs to.
+            left_out: `leaves_out_next` has said so.
         """
-        return Exchange(scope, self._tracing, self.metrics, self._clock, traced=traced)
+        return Exchange(
+            scope, self._tracing, self.metrics, self._clock, traced=traced, left_out=left_out
+        )
+
+    def leaves_out_next(self, method: str) -> bool:
+        """Whether the request that begins next, which tells of no trace, is not recorded.
+
+        Decided here, once for each call. If it is not left out, its `exchange` has to be the
+        next one that is made.
+        """
+        return self._tracing.leaves_out_next(method)
 
     def ranking(self, arrived_at: float, request_id: str | None = None) -> Ranking:
         """A context around the ranking of one request; say there what becomes of it.
@@ -76,7 +89,7 @@ class Telemetry:
         """
         return Ranking(self.metrics, self._clock, arrived_at, request_id, self._context_ids)
 
-    def step(self, name: str) -> AbstractContextManager[Span]:
+    def step(self, name: str) -> Step | NoStep:
         """A span around a block of code; shared and without effect in unsampled requests.
 
         Args:
@@ -129,6 +142,7 @@ def create_telemetry(
     surfaces: Iterable[str],
     version: str,
     clock: Clock,
+    triton_names: bool = False,
 ) -> Telemetry:
     """Telemetry as configured; it owns a thread when it exports, so end it by ``shutdown``.
 
@@ -137,13 +151,14 @@ def create_telemetry(
         context_ids: Whether spans tell a digest of whom experiments decided for.
         export: Whether and how spans leave; from ``export_settings``.
         surfaces: The configured ones; any other is counted as ``other``.
-        version: Of the service, for ``service.version``.
+        version: Of the service, for ``service.version`` and ``podium_build_info``.
         clock: The service's.
+        triton_names: Whether metrics have Triton's names as well.
 
     Raises:
         StartupError: an OTEL_* variable that the SDK cannot use.
     """
-    metrics = Metrics(surfaces)
+    metrics = Metrics(surfaces, version=version, triton_names=triton_names)
     if not export.endpoint_configured:
         return Telemetry(metrics, clock, None)
     # The SDK and its exporter take 0.2 s to import and are not needed without a collector.

@@ -4,12 +4,22 @@ Nothing is created for a request that is not sampled, and nothing is added to
 one that has been answered: work after the reply belongs to no request.
 """
 
+import random
+import time
 import traceback
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
 
 from msgspec import Struct
-from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, get_current_span
+from opentelemetry.trace import (
+    Span,
+    SpanContext,
+    SpanKind,
+    StatusCode,
+    Tracer,
+    get_current_span,
+)
 from opentelemetry.trace.span import INVALID_SPAN
 
 from service.errors import RankingError
@@ -18,33 +28,94 @@ from service.telemetry.context import (
     NO_CONTEXT,
     Headers,
     RequestTrace,
+    baggage_of,
     current_request,
     incoming_context,
 )
 
+if TYPE_CHECKING:
+    from service.telemetry.sampling import Draw, HeadSampling
+
 Attributes = dict[str, str | int | float | bool]
 
-NO_STEP: AbstractContextManager[Span] = nullcontext(INVALID_SPAN)
-"""The step of a request that is not sampled: shared, and does nothing."""
+
+class Finished(Protocol):
+    """Takes spans that have ended, from the event loop's thread."""
+
+    def write(
+        self,
+        name: str,
+        context: SpanContext,
+        parent: SpanContext | None,
+        *,
+        kind: SpanKind = SpanKind.INTERNAL,
+        began_ns: int,
+        ended_ns: int,
+        attributes: Attributes,
+        links: Sequence[SpanContext] = (),
+        error_type: str | None = None,
+    ) -> None:
+        """Send one on its way.
+
+        Args:
+            name: One of the SPAN_ names of ``names.py``, or a command of Redis.
+            context: Its own ids, with the flag of what is sampled.
+            parent: None for the root of a trace.
+            kind: Of span.
+            began_ns: Nanoseconds since 1970.
+            ended_ns: Likewise.
+            attributes: Of the types that OpenTelemetry knows; not copied.
+            links: Other spans that it has to do with.
+            error_type: Why it failed; None if it did not.
+        """
+        ...
 
 
 class Tracers(Struct, frozen=True):
-    """Where spans come from: ``requests`` samples, ``batches`` always records."""
+    """Where spans come from."""
 
     requests: Tracer
-    batches: Tracer
+    """Of server spans."""
+    sampling: "HeadSampling"
+    """Decides which requests are recorded; the sampler of that tracer."""
+    finished: Finished
+    """All other spans are written when they have ended: that costs a third of what a span does
+    that can be changed by everybody until then."""
+
+
+def child_of(parent: SpanContext, span_id: int | None = None) -> SpanContext:
+    """The ids of a span in the same trace."""
+    own = random.getrandbits(64) or 1 if span_id is None else span_id
+    return SpanContext(parent.trace_id, own, False, parent.trace_flags, parent.trace_state)
 
 
 class Step:
     """A span around a block of code; a block that fails marks it with the error's class."""
 
-    __slots__ = ("_span",)
+    __slots__ = ("_attributes", "_began_ns", "_failure", "_finished", "_kind", "_name", "_parent")
 
-    def __init__(self, span: Span) -> None:
-        self._span = span
+    def __init__(
+        self,
+        finished: Finished,
+        name: str,
+        parent: SpanContext,
+        kind: SpanKind,
+        attributes: Attributes,
+    ) -> None:
+        self._finished, self._name, self._parent = finished, name, parent
+        self._kind, self._attributes = kind, attributes
+        self._failure: str | None = None
 
-    def __enter__(self) -> Span:
-        return self._span
+    def __enter__(self) -> Self:
+        self._began_ns = time.time_ns()
+        return self
+
+    def fail(self, error_type: str) -> None:
+        """It has failed, whether or not the block raises."""
+        self._failure = error_type
+
+    def tell(self, name: str, value: str) -> None:
+        self._attributes[name] = value
 
     def __exit__(
         self,
@@ -53,9 +124,42 @@ class Step:
         stack: TracebackType | None,
     ) -> None:
         # Only the class: messages of errors may name users and items.
-        if kind is not None:
-            mark_failed(self._span, kind.__name__)
-        self._span.end()
+        if kind is not None and self._failure is None:
+            self._failure = kind.__name__
+        self._finished.write(
+            self._name,
+            child_of(self._parent),
+            self._parent,
+            kind=self._kind,
+            began_ns=self._began_ns,
+            ended_ns=time.time_ns(),
+            attributes=self._attributes,
+            error_type=self._failure,
+        )
+
+
+class NoStep:
+    """The step of a request that is not sampled: shared, and does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def fail(self, error_type: str) -> None:
+        """Nobody is told."""
+
+    def tell(self, name: str, value: str) -> None:
+        """Nobody is told."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        stack: TracebackType | None,
+    ) -> None:
+        """Nothing was begun."""
+
+
+NO_STEP = NoStep()
 
 
 class Tracing:
@@ -63,32 +167,67 @@ class Tracing:
 
     def __init__(self, tracers: Tracers | None) -> None:
         self._tracer = None if tracers is None else tracers.requests
+        self._finished = None if tracers is None else tracers.finished
+        self._sampling = None if tracers is None else tracers.sampling
+        self._drawn: Draw | None = None
 
-    def request(self, method: str, headers: Headers) -> RequestTrace:
+    def leaves_out_next(self, method: str) -> bool:
+        """Decide about the request that begins next on this thread, which tells of no trace.
+
+        Returns:
+            True: it is not sampled, and nobody has to begin it. Else it has to be begun next.
+        """
+        if self._sampling is None:
+            return True
+        drawn = self._sampling.draw(method, NO_CONTEXT)
+        self._drawn = drawn if drawn.sampled else None
+        return not drawn.sampled
+
+    def left_out(self) -> RequestTrace:
+        """Of a request that is not sampled, as `leaves_out_next` said."""
+        return RequestTrace(trace_id=self._sampling.new_trace_id() if self._sampling else 0)
+
+    def request(self, method: str, headers: Headers, *, forced: bool = False) -> RequestTrace:
         """Begin the server span of a request, in the trace of its caller if there is one.
 
         Without a collector the caller's context still reaches the log lines.
+
+        Args:
+            method: As the convention has it: one of nine, or HTTP.
+            headers: May tell of the caller's trace.
+            forced: Record it, whatever the caller and the sampler say.
         """
         caller = incoming_context(headers)
-        if self._tracer is None:
-            return RequestTrace(INVALID_SPAN if caller is NO_CONTEXT else get_current_span(caller))
-        return RequestTrace(self._tracer.start_span(method, context=caller, kind=SpanKind.SERVER))
+        baggage = baggage_of(caller)
+        if self._tracer is None or self._sampling is None:
+            return RequestTrace(get_current_span(caller) if caller else INVALID_SPAN)
+        drawn, self._drawn = self._drawn, None
+        if forced:
+            drawn = self._sampling.forced(caller)
+        elif drawn is None:
+            drawn = self._sampling.draw(method, caller)
+        if not drawn.sampled:
+            return RequestTrace(trace_id=drawn.trace_id)
+        self._sampling.hand(drawn)
+        span = self._tracer.start_span(method, context=caller, kind=SpanKind.SERVER)
+        if forced:
+            span.set_attribute(names.TRACE_FORCED, True)
+        return RequestTrace(span, baggage=baggage)
 
     def step(
         self,
         name: str,
         kind: SpanKind = SpanKind.INTERNAL,
         attributes: Attributes | None = None,
-    ) -> AbstractContextManager[Span]:
+    ) -> Step | NoStep:
         """A child of the current request's span, around a block of code."""
-        if self._tracer is None:
+        if self._finished is None:
             return NO_STEP
         request = current_request.get()
         if request is None or not request.recording:
             return NO_STEP
-        return Step(
-            self._tracer.start_span(name, context=request.context, kind=kind, attributes=attributes)
-        )
+        parent = request.span.get_span_context()
+        return Step(self._finished, name, parent, kind, {} if attributes is None else attributes)
 
 
 def mark_failed(span: Span, error_type: str) -> None:

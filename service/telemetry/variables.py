@@ -5,6 +5,7 @@ endpoint, headers, certificates, compression, time-out, sampler, resource.
 """
 
 from collections.abc import Mapping
+from typing import Literal
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -13,6 +14,8 @@ from service.errors import StartupError
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+
+Protocol = Literal["http/protobuf", "grpc"]
 
 
 class ExportSettings(Struct, frozen=True, kw_only=True):
@@ -24,6 +27,8 @@ class ExportSettings(Struct, frozen=True, kw_only=True):
 
     endpoint_configured: bool = False
     """Whether spans are recorded and sent at all."""
+    protocol: Protocol = "http/protobuf"
+    """HTTP goes to port 4318 of most collectors, gRPC to port 4317."""
     sampler_configured: bool = False
     """Whether OTEL_TRACES_SAMPLER decides about sampling, and not our setting."""
     max_queue_spans: int = 16_384
@@ -44,6 +49,7 @@ def export_settings(variables: Mapping[str, str]) -> ExportSettings:
     queue = _positive(given, "OTEL_BSP_MAX_QUEUE_SIZE", 16_384)
     return ExportSettings(
         endpoint_configured=_is_exported(given),
+        protocol=_protocol(given),
         sampler_configured="OTEL_TRACES_SAMPLER" in given,
         max_queue_spans=queue,
         # A queue smaller than a batch is refused by the SDK; a small queue
@@ -64,10 +70,7 @@ def _is_exported(given: Mapping[str, str]) -> bool:
     endpoints = [name for name in _ENDPOINTS if name in given]
     for name in endpoints:
         _check_url(name, given[name])
-    if endpoints or exporter == "otlp":
-        _check_protocol(given)
-        return True
-    return False
+    return bool(endpoints) or exporter == "otlp"
 
 
 def _check_url(name: str, url: str) -> None:
@@ -76,13 +79,18 @@ def _check_url(name: str, url: str) -> None:
         raise StartupError(f"{name} must be a URL such as http://127.0.0.1:4318, it is {url!r}")
 
 
-def _check_protocol(given: Mapping[str, str]) -> None:
+def _protocol(given: Mapping[str, str]) -> Protocol:
     for name in _PROTOCOLS:
-        if given.get(name, "http/protobuf") != "http/protobuf":
+        if given.get(name) == "grpc":
+            return "grpc"
+        if given.get(name) == "http/protobuf":
+            return "http/protobuf"
+        if name in given:
             raise StartupError(
-                f"{name} must be http/protobuf (port 4318 of most collectors), "
-                f"it is {given[name]!r}"
+                f"{name} must be http/protobuf (port 4318 of most collectors) or grpc "
+                f"(port 4317), it is {given[name]!r}"
             )
+    return "http/protobuf"
 
 
 def _positive(given: Mapping[str, str], name: str, default: int) -> int:

@@ -1,12 +1,16 @@
-"""What telemetry costs per request, in CPU time of the whole process.
+"""What telemetry costs per request, and what a collector costs that is not well.
 
 Run: ``python -m tests.bench telemetry [requests]``
 
-One request is what a ranking does: the server span, a step, a call to Redis,
-a batch of its own with one engine call, and the figures of all that.
+First in one process, in its CPU time, without a service. One request is what a
+ranking does: the server span, a step, a call to Redis, a batch of its own with
+one engine call, and the figures of all that.
 The application does nothing else, so every microsecond beyond ``bare`` is
 telemetry's. Time of the exporting thread is included; the collector is
-another process.
+another process. Then over HTTP, with real services: see `served_telemetry`.
+
+All variants are measured in turn, round after round, so that whatever else the
+machine does meets them alike; each figure is the median of the rounds.
 """
 
 import asyncio
@@ -30,10 +34,17 @@ from service.telemetry import (
     create_telemetry,
     names,
 )
+from tests.bench import served_telemetry
 from tests.bench.collector import collecting
 
 CLOCK = SystemClock()
-ROUNDS = 5
+ROUNDS = 7
+VARIANTS = (
+    ("metrics, no collector", 0.0, False),
+    ("metrics, tracing, 0 % sampled", 0.0, True),
+    ("metrics, tracing, 10 % sampled", 0.1, True),
+    ("metrics, tracing, 100 % sampled", 1.0, True),
+)
 EXPERIMENTS = (ExperimentRef(key="rollout", phase=1, variant="fp16", reason="SPLIT"),)
 REPLY = RankReply(
     slate_id="s",
@@ -73,6 +84,7 @@ def tell(telemetry: Telemetry, cache: StoreCalls) -> None:
         telemetry.batch(
             BatchRecord(
                 model="market@3f9c2a1b",
+                version="3f9c2a1b",
                 precision="fp16",
                 reason="full",
                 waiting_rows=20,
@@ -114,48 +126,46 @@ async def cpu_us_per_request(app: ASGIApp, requests: int) -> float:
 
 
 def measure(ratio: float | None, *, export: bool, requests: int) -> float:
-    """Median of some rounds; every round ends with all its spans sent."""
-    rounds = []
-    for _ in range(ROUNDS):
-        telemetry = None
-        if ratio is not None:
-            telemetry = create_telemetry(
-                sample_ratio=ratio,
-                export=ExportSettings(endpoint_configured=export),
-                surfaces=("home",),
-                version="bench",
-                clock=CLOCK,
-            )
-        app = application(telemetry)
-        asyncio.run(cpu_us_per_request(app, 200))
-        spent = asyncio.run(cpu_us_per_request(app, requests))
-        if telemetry is not None:
-            began = time.process_time()
-            telemetry.shutdown(timeout_s=60)
-            spent += (time.process_time() - began) / requests * 1e6
-        rounds.append(spent)
-    return statistics.median(rounds)
+    """CPU of one request in us, with all its spans sent; ratio None: without telemetry."""
+    telemetry = None
+    if ratio is not None:
+        telemetry = create_telemetry(
+            sample_ratio=ratio,
+            export=ExportSettings(endpoint_configured=export),
+            surfaces=("home",),
+            version="bench",
+            clock=CLOCK,
+        )
+    app = application(telemetry)
+    asyncio.run(cpu_us_per_request(app, 200))
+    spent = asyncio.run(cpu_us_per_request(app, requests))
+    if telemetry is not None:
+        began = time.process_time()
+        telemetry.shutdown(timeout_s=60)
+        spent += (time.process_time() - began) / requests * 1e6
+    return spent
 
 
 def main() -> None:
-    requests = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
+    requests = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     with collecting() as collector:
         os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector
         print_table(requests)
+    del os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"]
+    served_telemetry.print_tables(requests)
 
 
 def print_table(requests: int) -> None:
-    bare = measure(None, export=False, requests=requests)
-    print(f"{'':<34}{'CPU us/request':>16}")
-    print(f"{'bare':<34}{bare:>16.1f}")
-    for label, ratio, export in (
-        ("metrics, no collector", 0.0, False),
-        ("metrics, tracing, 0 % sampled", 0.0, True),
-        ("metrics, tracing, 10 % sampled", 0.1, True),
-        ("metrics, tracing, 100 % sampled", 1.0, True),
-    ):
-        spent = measure(ratio, export=export, requests=requests)
-        print(f"{label:<34}{spent - bare:>+16.1f}")
+    rounds = []
+    for _ in range(ROUNDS):
+        bare = measure(None, export=False, requests=requests)
+        spent = [measure(ratio, export=export, requests=requests) for _, ratio, export in VARIANTS]
+        rounds.append([bare, *(one - bare for one in spent)])
+    medians = [statistics.median(column) for column in zip(*rounds, strict=True)]
+    print(f"{'in one process':<34}{'CPU us/request':>16}")
+    print(f"{'bare':<34}{medians[0]:>16.1f}")
+    for (label, _, _), more in zip(VARIANTS, medians[1:], strict=True):
+        print(f"{label:<34}{more:>+16.1f}")
 
 
 if __name__ == "__main__":
