@@ -98,6 +98,12 @@ class RolloutController:
         self._troubles: dict[str, str] = {}
         self._stopping = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
+        self._leads = False
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process judged when all were judged last."""
+        return self._leads
 
     async def start(self) -> None:
         self._worker = asyncio.create_task(self._work(), name="rollouts")
@@ -107,11 +113,12 @@ class RolloutController:
         self._stopping.set()
         if self._worker is not None:
             await self._worker
+        self._leads = False
         await self._lease.give_up()
 
     async def _work(self) -> None:
         while not self._stopping.is_set():
-            await self.step()
+            self._leads = await self.step()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), self._every_s)
 

@@ -4,7 +4,7 @@ Labels take values from the settings and from short lists in the code, never
 from a request, so the number of series is bounded whatever is sent to us.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, Self, TypeVar, get_args
 
 from prometheus_client import (
@@ -12,11 +12,12 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     ProcessCollector,
     disable_created_metrics,
 )
 from prometheus_client.metrics import MetricWrapperBase
-from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from service.errors import DeadlineUnreachable, QueueFull
@@ -25,6 +26,8 @@ from service.telemetry import names
 from service.telemetry.tallies import counter, gauge, histogram
 
 Counts = Callable[[], Mapping[str, int]]
+Rows = Callable[[], Mapping[tuple[str, ...], float]]
+"""Label values to figure."""
 
 Kind = TypeVar("Kind", bound=MetricWrapperBase)
 
@@ -41,6 +44,7 @@ OVERLAP_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 TAU_BUCKETS = (-0.5, 0.0, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
 DRIFT_BUCKETS = (1e-6, 1e-5, 1e-4, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """From rounding, over fp16 (1e-5) and int8 (1e-3), to another model."""
+PADDING_BUCKETS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 400, 512, 1024, 2048, 4096)
 
 
@@ -74,17 +78,24 @@ class Series(dict[tuple[str, ...], Kind], Generic[Kind]):
         return child
 
 
-class Mirror(Collector):
-    """Counts that a component keeps itself, read whenever the page is."""
+class Asked(Collector):
+    """Figures that a component keeps itself, read whenever the page is made."""
 
-    def __init__(self, name: str, meaning: str, label: str, counts: Counts) -> None:
-        self._name, self._meaning, self._label = name, meaning, label
-        self._counts = counts
+    def __init__(
+        self,
+        family: type[CounterMetricFamily] | type[GaugeMetricFamily],
+        name: str,
+        meaning: str,
+        labels: Sequence[str],
+        rows: Rows,
+    ) -> None:
+        self._family, self._name, self._meaning = family, name, meaning
+        self._labels, self._rows = labels, rows
 
-    def collect(self) -> Iterable[CounterMetricFamily]:
-        family = CounterMetricFamily(self._name, self._meaning, labels=[self._label])
-        for value, count in self._counts().items():
-            family.add_metric([value], count)
+    def collect(self) -> Iterable[Metric]:
+        family = self._family(self._name, self._meaning, labels=self._labels)
+        for values, figure in self._rows().items():
+            family.add_metric(values, figure)
         yield family
 
 
@@ -104,7 +115,15 @@ class Instruments:
         self._shadow()
 
     def mirror(self, name: str, meaning: str, label: str, counts: Counts) -> None:
-        self.registry.register(Mirror(name, meaning, label, counts))
+        self.counters(name, meaning, (label,), lambda: {(v,): n for v, n in counts().items()})
+
+    def counters(self, name: str, meaning: str, labels: Sequence[str], rows: Rows) -> None:
+        """Show what somebody else counts; asked with the page."""
+        self.registry.register(Asked(CounterMetricFamily, name, meaning, labels, rows))
+
+    def gauges(self, name: str, meaning: str, labels: Sequence[str], rows: Rows) -> None:
+        """Show how something is; asked with the page."""
+        self.registry.register(Asked(GaugeMetricFamily, name, meaning, labels, rows))
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Series[Counter]:
         return Series(Counter(name, meaning, labels, registry=self.registry))
@@ -233,6 +252,13 @@ class Instruments:
         self.batch_rows = histogram(
             self.registry, names.M_BATCH_ROWS, "Rows in a batch", bounds=ROWS_BUCKETS
         )[()]
+        self.batch_padding = histogram(
+            self.registry,
+            names.M_BATCH_PADDING,
+            "Share of the rows of an engine call that only filled it up to a prepared size",
+            "engine",
+            bounds=PADDING_BUCKETS,
+        )
         self.batch_reason = counter(
             self.registry, names.M_BATCH_REASON, "Batches by why they left the queue", "reason"
         )
@@ -270,6 +296,7 @@ class Instruments:
             "engine",
             "status",
         )
+        self.engine_process_restarts = engine_process_restarts(self.registry)
         self.fallbacks = self._counter(
             names.M_FALLBACKS,
             "Batches that the first engine did not score, or not wholly, by why",
@@ -296,8 +323,19 @@ class Instruments:
         )
 
     def _feedback(self) -> None:
-        self.exposures = self._counter(
-            names.M_EXPOSURES, "Units served by a variant, repeats included", "variant"
+        self.assignments = counter(
+            self.registry,
+            names.M_ASSIGNMENTS,
+            "Decisions of experiments about requests, by the variant and why",
+            "experiment",
+            "variant",
+            "reason",
+        )
+        self.exposures = counter(
+            self.registry,
+            names.M_EXPOSURES,
+            "Units served by a variant, repeats included",
+            "variant",
         )
         self.events = self._counter(
             names.M_EVENTS, "Reported impressions and clicks by what became of them",
@@ -334,3 +372,12 @@ class Instruments:
             "variant",
             bounds=DRIFT_BUCKETS,
         )
+
+
+def engine_process_restarts(registry: CollectorRegistry) -> Counter:
+    """Whose process starts the engine process counts: the only one, or the parent of several."""
+    return Counter(
+        names.M_ENGINE_PROCESS_RESTARTS,
+        "Times that the engine process ended unasked and was started again",
+        registry=registry,
+    )

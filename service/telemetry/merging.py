@@ -42,15 +42,55 @@ GAUGE_RULES: Final[Mapping[str, Rule]] = {
     names.M_STORE_STATE: "min",
     # Known to the parent alone.
     names.M_WORKERS: "max",
+    names.M_BUILD_INFO: "max",
+    names.M_PRICE_PER_HOUR: "max",
+    # The same for all workers but for the moment of a change: the slowest must show.
+    names.M_CONFIG_GENERATION: "min",
+    names.M_CONFIG_RELOADED: "min",
+    names.M_EXPERIMENT_STATE: "max",
+    names.M_EXPERIMENT_PHASE: "min",
+    names.M_EXPERIMENT_UNREADY: "max",
+    names.M_EXPERIMENT_TRAFFIC: "min",
+    names.M_VARIANT_SHARE: "max",
+    names.M_ROLLOUT_STAGE: "min",
+    names.M_ROLLOUT_STAGES: "max",
+    # Known to the one that leads, and to the one that led a moment ago.
+    names.M_UNITS: "max",
+    names.M_SRM_PVALUE: "min",
+    names.M_AGGREGATION_BACKLOG: "max",
+    names.M_BREAKER_STATE: "sum",
+    # Of one directory and one machine, whoever looks.
+    names.M_SPOOL_BYTES: "max",
+    names.M_SPOOL_LIMIT_BYTES: "max",
+    names.M_GPU_INFO: "max",
+    names.M_GPU_UTILIZATION: "max",
+    names.M_GPU_MEMORY_BYTES: "max",
+    names.M_GPU_RESERVED_BYTES: "max",
+    names.M_GPU_RESERVABLE_BYTES: "max",
+    names.M_GPU_POWER: "max",
+    names.M_GPU_POWER_LIMIT: "max",
+    names.M_GPU_TEMPERATURE: "max",
+    names.M_GPU_CLOCK: "max",
+    names.T_PENDING: "sum",
+    names.T_GPU_UTILIZATION: "max",
+    names.T_GPU_MEMORY_TOTAL: "max",
+    names.T_GPU_MEMORY_USED: "max",
+    names.T_GPU_POWER: "max",
+    names.T_GPU_POWER_LIMIT: "max",
 }
 """What a gauge of the service is, given those of its processes. A test holds it complete."""
+
+READ_COUNTERS: Final = frozenset((names.M_CLICKS, names.M_IMPRESSIONS))
+"""Counters that a process reads from the event server: the largest is the newest, and what a
+process that ended had read is not its own to leave behind."""
 
 _COMBINE: Final[Mapping[Rule, Callable[[float, float], float]]] = {
     "sum": float.__add__,
     "min": min,
     "max": max,
 }
-_ADDED_UP: Final = ("counter", "histogram", "summary")
+_ADDED_UP: Final = ("counter", "histogram", "summary", "unknown")
+"""Kinds that only rise; of unknown kind are counters under Triton's names."""
 
 
 _Sample = tuple[str, dict[str, str], float, None, tuple[Any, ...] | None, None]
@@ -90,8 +130,7 @@ class _Family:
     def __init__(self, first: FamilySnapshot) -> None:
         self.name, self.kind, self.meaning = first.name, first.kind, first.meaning
         self.samples: dict[tuple[str, ...], Sample] = {}
-        adds_up = first.kind in _ADDED_UP
-        self._combine = _COMBINE["sum" if adds_up else GAUGE_RULES.get(first.name, "sum")]
+        self._combine = _COMBINE[_rule(first)]
 
     def add(self, family: FamilySnapshot) -> None:
         for name, labels, value, _, exemplar, _ in family.samples:
@@ -126,7 +165,8 @@ class Totals(Collector):
 
     def keep_counts_of(self, encoded: bytes) -> None:
         """Add what a process that ended had counted; how it was is over."""
-        counted = [f for f in _SNAPSHOT.decode(encoded) if f.kind in _ADDED_UP]
+        families = _SNAPSHOT.decode(encoded)
+        counted = [f for f in families if f.kind in _ADDED_UP and f.name not in READ_COUNTERS]
         self.add(encode_snapshot(counted))
 
     def collect(self) -> Iterable[Metric]:
@@ -148,6 +188,12 @@ def merged_page(snapshots: Iterable[bytes], accept: str) -> tuple[bytes, str]:
     for encoded in snapshots:
         totals.add(encoded)
     return totals.page(accept)
+
+
+def _rule(family: FamilySnapshot) -> Rule:
+    if family.name in READ_COUNTERS:
+        return "max"
+    return "sum" if family.kind in _ADDED_UP else GAUGE_RULES.get(family.name, "sum")
 
 
 def _newer(one: Exemplar | None, other: Exemplar | None) -> Exemplar | None:

@@ -4,16 +4,21 @@ Recording is a dictionary look-up and an addition. What happens to requests is
 told on the event loop's thread, the rest from any.
 """
 
+import platform
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import get_args
 
+from prometheus_client.registry import Collector
+
 from service.messages import EngineStatus, EventResult, ExperimentRef, FeedbackEvent, RankReply
 from service.telemetry import names
-from service.telemetry.instruments import Counts, Instruments
+from service.telemetry.instruments import Counts, Instruments, Rows
 from service.telemetry.merging import FamilySnapshot, family_snapshot
 from service.telemetry.plain import PlainCounts
-from service.telemetry.records import BatchRecord
+from service.telemetry.records import BatchRecord, EngineCall
+from service.telemetry.triton import TritonNames
 
 Exemplar = dict[str, str] | None
 
@@ -21,14 +26,49 @@ Exemplar = dict[str, str] | None
 class Metrics:
     """The figures of the service, and the page that shows them."""
 
-    def __init__(self, surfaces: Iterable[str]) -> None:
+    def __init__(
+        self,
+        surfaces: Iterable[str],
+        *,
+        version: str,
+        triton_names: bool = False,
+    ) -> None:
         """Make all metrics.
 
         Args:
             surfaces: The configured ones; any other counts as ``other``.
+            version: Of the service.
+            triton_names: Whether Triton's names for the same are shown as well.
         """
         self._surfaces = frozenset(surfaces)
         self._to = Instruments()
+        self._padded: dict[tuple[str, str, str], Sequence[int]] = {}
+        self._triton = TritonNames(self._to.registry) if triton_names else None
+        self.gauges(
+            names.M_BUILD_INFO,
+            "1 for the release that runs and the Python that runs it",
+            ("version", "python"),
+            lambda: {(version, platform.python_version()): 1.0},
+        )
+
+    def gauges(self, name: str, meaning: str, labels: Sequence[str], rows: Rows) -> None:
+        """Show how something is; asked with the page.
+
+        Args:
+            name: One of the M_ names of `names`.
+            meaning: Its help text.
+            labels: Their names.
+            rows: Gives the values of the labels with their figure.
+        """
+        self._to.gauges(name, meaning, labels, rows)
+
+    def counters(self, name: str, meaning: str, labels: Sequence[str], rows: Rows) -> None:
+        """Show what somebody else counts; asked with the page. Arguments as of `gauges`."""
+        self._to.counters(name, meaning, labels, rows)
+
+    def collect_from(self, collector: Collector) -> None:
+        """Show what a collector has."""
+        self._to.registry.register(collector)
 
     def families(self) -> Iterator[FamilySnapshot]:
         """All figures of this process, metric by metric; `merging` makes the page of them."""
@@ -98,6 +138,8 @@ class Metrics:
             to.cache_seconds.observe(reply.timing_ms.cache / 1000)
         if reply.degraded is not None:
             to.degraded[reply.degraded,].inc()
+        if self._triton is not None:
+            self._triton.answered(reply)
 
     def shed(self, reason: str) -> None:
         """A ranking was refused because of load; ``reason`` is the code of its problem."""
@@ -124,6 +166,23 @@ class Metrics:
             to.batches[model, call.engine].inc()
             to.rows_scored[model, call.engine].inc(call.rows)
             to.engine_seconds[call.engine,].observe(call.finished_at - call.started_at)
+            self._pad(batch, call)
+        if self._triton is not None:
+            self._triton.batch(batch)
+
+    def _pad(self, batch: BatchRecord, call: EngineCall) -> None:
+        sizes = self._padded.get((batch.model, batch.version, call.engine), ())
+        place = bisect_left(sizes, call.rows)
+        if place < len(sizes):
+            self._to.batch_padding[call.engine,].observe(1 - call.rows / sizes[place])
+
+    def engine_pads(self, model: str, version: str, engine: str, sizes: Sequence[int]) -> None:
+        """An engine fills each call up to the next of these rows, which rise."""
+        self._padded[model, version, engine] = sizes
+
+    def engine_process_ended(self) -> None:
+        """Unasked; it is started again. From any thread."""
+        self._to.engine_process_restarts.inc()
 
     def model_loaded(self, model: str, version: str, precision: str) -> None:
         self._to.model_info[model, version, precision].set(1)
@@ -133,14 +192,25 @@ class Metrics:
     def forget_models(self) -> None:
         """Show no model, queue or engine: others are there now."""
         to = self._to
+        self._padded.clear()
+        if self._triton is not None:
+            self._triton.forget_models()
         for gauges in (to.model_info, to.queue_depth_rows, to.engine_state, to.engine_status):
             gauges.clear()
         for gauges in (to.row_lookup_seconds, to.row_scoring_seconds, to.rows_fetched):
             gauges.clear()
 
-    def watch_queue(self, model: str, precision: str, waiting_rows: Callable[[], float]) -> None:
+    def watch_queue(
+        self,
+        model: str,
+        precision: str,
+        waiting_rows: Callable[[], float],
+        waiting_jobs: Callable[[], float],
+    ) -> None:
         """Show the depth of a queue; asked with the page."""
         self._to.queue_depth_rows[model, precision].set_function(waiting_rows)
+        if self._triton is not None:
+            self._triton.watch_queue(model, precision, waiting_jobs)
 
     def watch_engine(
         self, model: str, precision: str, engine: str, condition: Callable[[], names.Condition]
@@ -216,6 +286,12 @@ class Metrics:
         """Another system's decisions that name no experiment or variant of ours."""
         self._to.external_ignored.inc(decisions)
 
+    def assigned(self, experiments: Sequence[ExperimentRef]) -> None:
+        """Experiments decided about a request; those that keep it out are among them."""
+        assignments = self._to.assignments
+        for decided in experiments:
+            assignments[decided.key, decided.variant, decided.reason.lower()].value += 1.0
+
     def exposed(self, experiments: Sequence[ExperimentRef]) -> None:
         """A unit was served by these variants."""
         for experiment in experiments:
@@ -249,9 +325,27 @@ class Metrics:
             counts,
         )
 
-    def watch_spool(self, waiting_events: Callable[[], float], counts: Counts) -> None:
-        """Show how many events wait on disk, and what the disk did; asked with the page."""
+    def watch_spool(
+        self,
+        waiting_events: Callable[[], float],
+        waiting_bytes: Callable[[], float],
+        limit_bytes: int,
+        counts: Counts,
+    ) -> None:
+        """Show how much waits on disk, and what the disk did; asked with the page."""
         self._to.events_spooled.set_function(waiting_events)
+        self.gauges(
+            names.M_SPOOL_BYTES,
+            "Bytes of the spool on disk, of all processes that share it",
+            (),
+            lambda: {(): waiting_bytes()},
+        )
+        self.gauges(
+            names.M_SPOOL_LIMIT_BYTES,
+            "Bytes that the spool may take; beyond it events are refused",
+            (),
+            lambda: {(): float(limit_bytes)},
+        )
         self._to.mirror(
             names.M_SPOOL,
             "Records that the spool kept or could not keep, and segments found damaged",

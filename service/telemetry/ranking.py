@@ -80,6 +80,8 @@ class Ranking:
         self._surface = self._metrics.surface(surface)
         if serving:
             self._variant = variant_label(serving[0])
+        if experiments:
+            self._metrics.assigned(experiments)
         if self._trace is None:
             return
         if serving:

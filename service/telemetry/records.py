@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from service.telemetry.context import RequestTrace
 from service.telemetry.names import FallbackReason
+from service.telemetry.outgoing import BatchTrace
 
 
 class BatchMember(Struct, frozen=True, kw_only=True):
@@ -33,6 +34,7 @@ class BatchRecord(Struct, frozen=True, kw_only=True):
     """A batch from the moment it was cut to its scores."""
 
     model: str
+    version: str
     precision: str
     reason: str
     """Why it left the queue; one of the few words of the batching policy."""
@@ -55,6 +57,8 @@ class BatchRecord(Struct, frozen=True, kw_only=True):
     members: Sequence[BatchMember]
     calls: Sequence[EngineCall]
     """In order. A failed one is followed by the next engine's, if there is one."""
+    trace: BatchTrace | None = None
+    """Drawn when it left the queue, if one of its requests was sampled."""
     fallback: FallbackReason | None = None
     """Why the first engine did not score everything; None if it did."""
 

@@ -133,6 +133,7 @@ def batch_of(*members: BatchMember, taken_at=10.0, finished_at=10.002, calls=Non
     call = EngineCall(engine="ort-cpu", rows=rows, started_at=taken_at, finished_at=finished_at)
     return BatchRecord(
         model="market@3f9c2a1b",
+        version="3f9c2a1b",
         precision="fp16",
         reason="full",
         waiting_rows=rows,
@@ -185,6 +186,7 @@ def open_telemetry() -> Iterator[Callable[..., Telemetry]]:
         clock=None,
         surfaces=("home", "search"),
         context_ids=False,
+        triton_names=False,
     ) -> Telemetry:
         telemetry = create_telemetry(
             sample_ratio=sample_ratio,
@@ -193,6 +195,7 @@ def open_telemetry() -> Iterator[Callable[..., Telemetry]]:
             surfaces=surfaces,
             version="1.2.3",
             clock=clock or SystemClock(),
+            triton_names=triton_names,
         )
         opened.append(telemetry)
         return telemetry

@@ -155,6 +155,14 @@ def test_the_exporting_thread_gives_way_to_requests_ten_times_as_often(collector
     assert sys.getswitchinterval() == pytest.approx(0.0005)
 
 
+def test_without_the_extra_for_grpc_the_service_says_what_to_install(open_telemetry, monkeypatch):
+    package = "opentelemetry.exporter.otlp.proto.grpc"
+    monkeypatch.setitem(sys.modules, package, None)
+
+    with pytest.raises(StartupError, match=r"install podium\[grpc\], or use http/protobuf"):
+        open_telemetry(export=ExportSettings(endpoint_configured=True, protocol="grpc"))
+
+
 def test_a_variable_that_the_sdk_refuses_is_one_line(open_telemetry, monkeypatch):
     monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many")
 

@@ -4,12 +4,15 @@ import io
 import json
 import logging
 import re
+import sys
+import threading
 import warnings
 
 import pytest
 import uvicorn
 
 from service.telemetry import ExportSettings, configure_logging
+from service.telemetry.logs import JsonFormatter, announce, log_what_nobody_catches
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 CALLER = "b7ad6b7169203331"
@@ -241,3 +244,65 @@ def test_configuring_twice_does_not_write_twice(stream):
     log.info("once")
 
     assert len(lines(stream)) == 1
+
+
+def test_what_callers_send_is_no_warning_to_who_operates_us(stream):
+    server = logging.getLogger("uvicorn.error")
+    server.warning("Invalid HTTP request received.")
+    server.warning("Unsupported upgrade request.")
+    server.error("Exception in ASGI application")
+
+    (line,) = lines(stream)
+    assert (line["level"], line["logger"]) == ("error", "uvicorn")
+
+
+def test_a_line_whose_arguments_do_not_fit_is_a_line_all_the_same():
+    told = {"msg": "%d of %s", "args": ("many", "all"), "rows": 1 << 90}
+
+    line = json.loads(JsonFormatter().format(logging.makeLogRecord(told)))
+
+    assert line["message"] == "%d of %s ('many', 'all')"
+    assert line["rows"] == str(1 << 90)
+
+
+@pytest.fixture
+def hooks(monkeypatch):
+    for module, hook in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
+        monkeypatch.setattr(module, hook, getattr(module, hook))
+    log_what_nobody_catches()
+
+
+def test_what_ends_a_thread_is_one_line(stream, hooks):
+    def fail_alone() -> None:
+        raise RuntimeError("first line\nsecond line")
+
+    thread = threading.Thread(target=fail_alone, name="podium-gpu")
+    thread.start()
+    thread.join()
+
+    (line,) = lines(stream)
+    assert line["message"] == "podium-gpu ended by an error"
+    assert line["error"]["message"] == "first line\nsecond line"
+    assert "fail_alone" in line["error"]["stack"][-1]
+
+
+def test_what_ends_the_process_is_one_line(stream, hooks):
+    try:
+        fail()
+    except RuntimeError as error:
+        sys.excepthook(RuntimeError, error, error.__traceback__)
+
+    (line,) = lines(stream)
+    assert (line["level"], line["error"]["type"]) == ("critical", "RuntimeError")
+
+
+def test_the_welcome_is_for_people_on_a_terminal_and_one_line_elsewhere():
+    welcome = "Podium serves\n  curl http://h -H 'Authorization: Bearer $PODIUM_API_KEY'\n"
+    pipe, terminal = io.StringIO(), Terminal()
+    configure_logging("error", pipe)
+    announce(welcome, pipe)
+    announce(welcome, terminal)
+
+    assert terminal.getvalue() == welcome
+    (line,) = lines(pipe)
+    assert line["message"] == welcome

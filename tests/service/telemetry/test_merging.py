@@ -2,11 +2,13 @@
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
 
 from service.telemetry import names
-from service.telemetry.instruments import Instruments
-from service.telemetry.merging import GAUGE_RULES, Totals, merged_page, snapshot
+from service.telemetry.instruments import Asked, Instruments
+from service.telemetry.merging import Totals, merged_page, snapshot
+from service.telemetry.triton import TritonNames
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 
@@ -120,7 +122,31 @@ def test_one_process_gives_the_page_that_it_would_render_itself():
     assert merged_page([snapshot(families)], "")[0] == generate_latest(Frozen())
 
 
-def test_every_gauge_declares_how_those_of_several_processes_make_one():
-    gauges = {f.name for f in Instruments().registry.collect() if f.type == "gauge"}
+def test_what_several_read_of_one_store_is_not_added_up():
+    def read(clicks: int) -> bytes:
+        rows = {("new",): clicks}
+        asked = Asked(CounterMetricFamily, names.M_CLICKS, "Clicks", ("variant",), lambda: rows)
+        return snapshot(asked.collect())
 
-    assert gauges | {names.M_WORKERS} == set(GAUGE_RULES)
+    earlier, later = read(7), read(9)
+    departed = Totals()
+    departed.keep_counts_of(later)
+
+    def shown(*snapshots: bytes) -> float | None:
+        return values(merged_page(snapshots, OPENMETRICS)[0]).get(("podium_clicks_total", ("new",)))
+
+    assert shown(earlier, later) == 9
+    assert shown(departed.snapshot()) is None
+
+
+def test_counts_under_other_names_are_added_up_and_kept_as_well():
+    one, other = CollectorRegistry(), CollectorRegistry()
+    for registry, batches in ((one, 2), (other, 3)):
+        TritonNames(registry)._counted[names.T_EXEC_COUNT]["market", "1"].inc(batches)
+    departed = Totals()
+    departed.keep_counts_of(snapshot(one.collect()))
+
+    both = [departed.snapshot(), snapshot(other.collect())]
+    found = values(merged_page(both, OPENMETRICS)[0])
+
+    assert found["nv_inference_exec_count", ("1", "market")] == 5

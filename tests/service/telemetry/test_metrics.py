@@ -1,6 +1,7 @@
 """The metrics page: right figures, bounded series, exemplars that a Prometheus can read."""
 
 import asyncio
+import platform
 from typing import get_args
 
 import msgspec
@@ -203,6 +204,44 @@ def test_what_alerts_watch_begins_at_0_and_not_with_its_first_event(quiet):
     assert value(quiet, "podium_telemetry_dropped_total", reason="queue_full") == 0
 
 
+def test_decisions_are_counted_by_experiment_variant_and_reason(
+    telemetry, clock, make_reply, experiment, held_out
+):
+    both = (held_out, experiment)
+    for _ in range(2):
+        rank(telemetry, clock, experiments=both, serving=(experiment,), reply=make_reply())
+
+    split = {"experiment": "fp16-rollout", "variant": "fp16", "reason": "split"}
+    assert value(telemetry, "podium_assignments_total", **split) == 2
+    out = {"experiment": "ranker", "variant": "control", "reason": "holdout"}
+    assert value(telemetry, "podium_assignments_total", **out) == 2
+
+
+def test_rows_that_only_fill_a_batch_up_are_its_padding(telemetry, make_batch):
+    telemetry.metrics.engine_pads("market@3f9c2a1b", "3f9c2a1b", "ort-cpu", (64, 128))
+    for rows in (64, 96, 200):  # exactly one, a quarter of the next, more than any: not padded
+        member = BatchMember(rows=rows, arrived_at=10.0, deadline_at=10.05, request=None)
+        telemetry.batch(make_batch(member))
+
+    assert value(telemetry, "podium_batch_padding_ratio_count", engine="ort-cpu") == 2
+    assert value(telemetry, "podium_batch_padding_ratio_sum", engine="ort-cpu") == 0.25
+    telemetry.metrics.forget_models()
+    telemetry.batch(make_batch(member))
+    assert value(telemetry, "podium_batch_padding_ratio_count", engine="ort-cpu") == 2
+
+
+def test_the_release_that_runs_is_shown(telemetry):
+    labels = {"version": "1.2.3", "python": platform.python_version()}
+
+    assert value(telemetry, "podium_build_info", **labels) == 1
+
+
+def test_without_an_engine_process_it_never_restarted(telemetry):
+    assert value(telemetry, "podium_engine_process_restarts_total") == 0
+    telemetry.metrics.engine_process_ended()
+    assert value(telemetry, "podium_engine_process_restarts_total") == 1
+
+
 def test_exposures_are_counted_by_variant(telemetry, experiment):
     telemetry.metrics.exposed((experiment, experiment))
 
@@ -231,7 +270,7 @@ def test_counts_that_components_keep_are_on_the_page_as_they_are_now(telemetry):
     telemetry.metrics.watch_cache_failures(lambda: cache)
     telemetry.metrics.watch_events_kept(lambda: kept)
     telemetry.metrics.watch_exposures_kept(lambda: {"dropped": 2})
-    telemetry.metrics.watch_spool(lambda: 0, lambda: {"damaged_segments": 1})
+    telemetry.metrics.watch_spool(lambda: 0, lambda: 4096, 8192, lambda: {"damaged_segments": 1})
     telemetry.metrics.watch_aggregation(lambda: {"unreadable": 4})
     cache["timeout"] = 3
 
@@ -239,15 +278,17 @@ def test_counts_that_components_keep_are_on_the_page_as_they_are_now(telemetry):
     assert value(telemetry, "podium_events_kept_total", where="server") == 5
     assert value(telemetry, "podium_exposures_kept_total", result="dropped") == 2
     assert value(telemetry, "podium_spool_total", result="damaged_segments") == 1
+    assert value(telemetry, "podium_spool_bytes") == 4096
+    assert value(telemetry, "podium_spool_limit_bytes") == 8192
     assert value(telemetry, "podium_aggregation_total", result="unreadable") == 4
 
 
 def test_gauges_show_how_components_are_at_the_moment_of_asking(telemetry):
     state = {"rows": 5, "engine": "ready", "store": "out", "spool": 0}
-    telemetry.metrics.watch_queue("market", "fp16", lambda: state["rows"])
+    telemetry.metrics.watch_queue("market", "fp16", lambda: state["rows"], lambda: 0)
     telemetry.metrics.watch_engine("market", "fp16", "ort-cpu", lambda: state["engine"])
     telemetry.metrics.watch_store("cache", lambda: state["store"])
-    telemetry.metrics.watch_spool(lambda: state["spool"], dict)
+    telemetry.metrics.watch_spool(lambda: state["spool"], lambda: 0, 1, dict)
     telemetry.metrics.model_loaded("market", "3f9c2a1b", "fp16")
 
     model = {"model": "market", "precision": "fp16"}
@@ -299,7 +340,7 @@ def test_batches_that_fell_back_are_counted_by_why(telemetry, make_batch):
 
 def test_two_precisions_of_one_model_are_shown_apart(telemetry):
     for precision, rows, condition in (("fp32", 7, "ready"), ("fp16", 9, "out")):
-        telemetry.metrics.watch_queue("market", precision, lambda rows=rows: rows)
+        telemetry.metrics.watch_queue("market", precision, lambda rows=rows: rows, lambda: 0)
         telemetry.metrics.watch_engine("market", precision, "ort-cpu", lambda c=condition: c)
 
     for precision, rows, state in (("fp32", 7, 1.0), ("fp16", 9, 0.0)):

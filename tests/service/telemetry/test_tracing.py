@@ -1,8 +1,13 @@
 """One trace per request, as a real OTLP receiver gets it."""
 
+import contextlib
+
 import httpx
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.sdk.trace import Span as SdkSpan
+from opentelemetry.trace import NonRecordingSpan
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from experiments.events import unit_digest
 from service.telemetry import ExportSettings, names
@@ -58,6 +63,7 @@ async def test_the_server_span_speaks_the_http_conventions(collector, open_shop)
         "server.address": "shop.test",
         "server.port": 8080,
         "network.protocol.version": "1.1",
+        "user_agent.original": f"python-httpx/{httpx.__version__}",
         "podium.surface": "home",
         "podium.candidates": 7,
         "podium.cache.result": "miss",
@@ -141,6 +147,61 @@ async def test_a_call_to_redis_is_a_client_span(collector, open_shop):
     }
 
 
+@pytest.mark.parametrize(
+    ("error", "error_type", "status"),
+    [
+        (ResponseError("WRONGTYPE Operation against secret-key"), "WRONGTYPE", "WRONGTYPE"),
+        (ReadOnlyError("You can't write", status_code="READONLY"), "READONLY", "READONLY"),
+        (ResponseError("unknown, secret-key"), "ResponseError", None),
+        (TimeoutError("secret-key"), "TimeoutError", None),
+    ],
+)
+@pytest.mark.parametrize("raised", [True, False])
+async def test_a_call_to_redis_that_fails_carries_the_servers_word_for_it(
+    collector, open_shop, error, error_type, status, raised
+):
+    def score(_) -> None:
+        with (
+            contextlib.suppress(type(error)),
+            shop.cache.call("PIPELINE SET", commands=3) as call,
+        ):
+            if raised:
+                raise error
+            call.failed(error)
+
+    shop = open_shop()
+    shop.score = score
+    await ask(shop)
+    shop.telemetry.shutdown()
+
+    call = collector.one("PIPELINE SET")
+    said = attributes(call)
+    assert (said["error.type"], said.get("db.response.status_code")) == (error_type, status)
+    assert said["db.operation.batch.size"] == 3
+    assert call.status.code == Status.STATUS_CODE_ERROR
+    assert not any(b"secret" in body for body in collector.bodies)
+
+
+async def test_a_method_that_nobody_knows_has_no_name_of_its_own(collector, open_shop):
+    shop = open_shop()
+    async with shop.client() as http:
+        await http.request("BREW", "/coffee")
+    shop.telemetry.shutdown()
+
+    said = attributes(collector.one("HTTP"))
+    assert said["http.request.method"] == "_OTHER"
+    assert said["http.request.method_original"] == "BREW"
+
+
+async def test_a_query_is_told_without_what_is_in_it(collector, open_shop):
+    shop = open_shop()
+    await fetch(shop, "/v1/items/i9/recommendations?user_id=secret&k=3&flag")
+    shop.telemetry.shutdown()
+
+    page = collector.one("GET /v1/items/{item_id}/recommendations")
+    assert attributes(page)["url.query"] == "user_id=REDACTED&k=REDACTED&flag=REDACTED"
+
+
 async def test_a_trace_of_the_caller_goes_on_in_ours(collector, open_shop):
     shop = open_shop(sample_ratio=0.0)
     await ask(shop, headers=CONTEXT)
@@ -177,6 +238,63 @@ async def test_an_unsampled_request_makes_no_spans_at_all(collector, open_shop):
 
     assert collector.bodies == []
     assert [member.request for member in shop.members] == [None]
+
+
+async def test_of_an_unsampled_request_no_span_is_even_made(open_shop, monkeypatch):
+    made = []
+
+    def count(made_by):
+        init = made_by.__init__
+        monkeypatch.setattr(
+            made_by, "__init__", lambda *a, **k: (made.append(made_by), init(*a, **k))[1]
+        )
+
+    shop = open_shop(sample_ratio=0.0)
+    for kind in (NonRecordingSpan, SdkSpan):
+        count(kind)
+    await ask(shop)
+    await ask(shop, headers={"traceparent": f"00-{TRACE}-{CALLER}-00"})
+    unsampled = list(made)
+    await ask(shop, headers=CONTEXT)
+
+    # The second's caller is parsed by the API, into an object of its own; nothing is added.
+    assert unsampled == [NonRecordingSpan]
+    assert SdkSpan in made
+
+
+@pytest.mark.parametrize(("may", "spans"), [(True, 1), (False, 0)])
+async def test_a_request_is_recorded_whatever_the_ratio_if_one_asks_who_may(
+    collector, open_telemetry, may, spans
+):
+    async def app(scope, receive, send) -> None:
+        """Answers nothing."""
+
+    telemetry = open_telemetry(sample_ratio=0.0)
+    scope = {"type": "http", "method": "GET", "path": "/", "scheme": "http", "server": None}
+    unsampled = f"00-{TRACE}-{CALLER}-00".encode()
+    scope |= {"headers": [(b"x-podium-trace", b"force"), (b"traceparent", unsampled)]}
+    scope |= {"http_version": "1.1"}
+    await telemetry.middleware(app, may_force=lambda scope: may)(scope, None, None)
+    telemetry.shutdown()
+
+    assert len(collector.spans) == spans
+    for span in collector.spans:
+        assert span.trace_id.hex() == TRACE
+        assert attributes(span)["podium.trace.forced"] is True
+
+
+def test_what_is_decided_ahead_is_decided_once(open_telemetry, collector):
+    """Asked and then begun, a quarter of the requests is recorded, and not a sixteenth."""
+    telemetry = open_telemetry(sample_ratio=0.25)
+    scope = {"path": "/v1/rank", "path_template": "/v1/rank", "method": "POST", "headers": []}
+    scope |= {"scheme": "http", "http_version": "1.1", "server": None}
+    for _ in range(400):
+        left_out = telemetry.leaves_out_next("POST")
+        telemetry.exchange(scope, traced=False, left_out=left_out).end()
+    telemetry.shutdown()
+
+    # 100 expected, standard deviation 8.7: six of them are one failure in 10^9.
+    assert 48 < len(collector.named("POST /v1/rank")) < 152
 
 
 async def test_the_ratio_is_the_share_of_traces_begun_here(collector, open_shop):

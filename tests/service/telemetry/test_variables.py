@@ -63,6 +63,25 @@ def test_a_small_queue_means_small_batches():
     assert export_settings({"OTEL_BSP_MAX_QUEUE_SIZE": "100"}).max_batch_spans == 100
 
 
+@pytest.mark.parametrize(
+    ("variables", "protocol"),
+    [
+        ({}, "http/protobuf"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "grpc"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"}, "grpc"),
+        (
+            {
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+                "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+            },
+            "http/protobuf",
+        ),
+    ],
+)
+def test_the_variable_for_traces_wins_over_the_one_for_everything(variables, protocol):
+    assert export_settings(ENDPOINT | variables).protocol == protocol
+
+
 def test_a_sampler_in_the_variables_is_noticed():
     assert export_settings({"OTEL_TRACES_SAMPLER": "always_on"}).sampler_configured
     assert not export_settings({"OTEL_TRACES_SAMPLER": ""}).sampler_configured
@@ -73,7 +92,7 @@ def test_a_sampler_in_the_variables_is_noticed():
     [
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"}, "must be a URL"),
         (ENDPOINT | {"OTEL_TRACES_EXPORTER": "zipkin"}, "otlp or none, it is 'zipkin'"),
-        (ENDPOINT | {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "http/protobuf"),
+        (ENDPOINT | {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, "http/protobuf .* or grpc"),
         ({"OTEL_BSP_MAX_QUEUE_SIZE": "0"}, "above 0"),
         ({"OTEL_BSP_SCHEDULE_DELAY": "1s"}, "OTEL_BSP_SCHEDULE_DELAY must be a whole number"),
     ],
