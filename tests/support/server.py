@@ -1,5 +1,6 @@
 """A real ``podium serve`` process for tests: own settings, own state directory, free port."""
 
+import json
 import os
 import queue
 import re
@@ -65,6 +66,8 @@ class Server:
         self.process = process
         self.lines: list[str] = []
         """What it wrote to standard error so far."""
+        self.welcome = ""
+        """What it tells a person at the start; to a pipe it is one line of the log."""
         self._address: queue.Queue[str | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -103,6 +106,8 @@ class Server:
         with self.process.stderr as stream:
             for line in stream:
                 self.lines.append(line)
+                if '"logger":"service"' in line:
+                    self.welcome = json.loads(line)["message"]
                 if found := re.search(r"(http://\S+)/dashboard", line):
                     self._address.put(found.group(1))
         self._address.put(None)

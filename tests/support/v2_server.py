@@ -26,6 +26,7 @@ class V2Server:
     Attributes:
         metadata, config: What it says of the model; config None: there is no such path.
         requests: Method and path of each, in order.
+        headers: Those of each, with names in lower case.
         connections: How many were opened.
         answer: What it does with the next batch: "scores" them, "refuses", is "silent"
             until the server ends, "hangs up", or sends "rubbish" or "doubles".
@@ -45,6 +46,7 @@ class V2Server:
         }
         self.config: dict[str, Any] | None = {"name": model, "max_batch_size": 0}
         self.requests: list[tuple[str, str]] = []
+        self.headers: list[dict[str, str]] = []
         self.connections = 0
         self.ending = threading.Event()
         self.address = ""
@@ -106,6 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         served = self.server_of_model
         served.requests.append((self.command, self.path))
+        served.headers.append({name.lower(): value for name, value in self.headers.items()})
         path = f"/v2/models/{served.model}"
         if self.path == path:
             self._json(200, served.metadata)
@@ -117,6 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         served = self.server_of_model
         served.requests.append((self.command, self.path))
+        served.headers.append({name.lower(): value for name, value in self.headers.items()})
         body = self.rfile.read(int(self.headers["Content-Length"]))
         length = int(self.headers[HEADER])
         match served.answer:
