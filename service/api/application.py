@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from importlib.metadata import version
+from typing import Any
 
-from litestar import Litestar
+from litestar import Litestar, Request, Response
 from litestar.di import Provide
+from litestar.exceptions import HTTPException
 
 from service.api import (
+    api_docs,
     cache,
     dashboard,
     events,
@@ -17,10 +20,11 @@ from service.api import (
     items,
     models,
     ofrep,
+    open_inference,
     rank,
 )
 from service.api.openapi import openapi_config
-from service.api.problems import HANDLERS
+from service.api.problems import HANDLERS, from_framework
 from service.settings import ServerSettings
 
 
@@ -56,16 +60,23 @@ def application(dependencies: Mapping[str, object], settings: ServerSettings) ->
             models.unload,
             ofrep.evaluate_flag,
             ofrep.evaluate_flags,
+            open_inference.routes(settings),
             health.live,
             health.ready,
             health.metrics,
-            dashboard.page,
-            dashboard.script,
-            dashboard.style,
+            *dashboard.ROUTES,
+            *api_docs.ROUTES,
         ],
         dependencies={name: provide(value) for name, value in dependencies.items()},
-        exception_handlers=HANDLERS,
+        exception_handlers={**HANDLERS, HTTPException: _from_framework},
         openapi_config=openapi_config(version("podium")),
         request_max_body_size=settings.max_body_bytes,
         logging_config=None,
     )
+
+
+def _from_framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """What no route serves is refused in the words of the protocol that was meant."""
+    if open_inference.is_open_inference(request.scope["path"]):
+        return open_inference.framework_refusal(request, error)
+    return from_framework(request, error)

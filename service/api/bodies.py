@@ -40,6 +40,20 @@ async def read_body(
     given = media_type(request)
     if given not in types:
         raise UnsupportedMediaType(given, types)
+    return await whole_body(request, limit_bytes)
+
+
+async def whole_body(request: Request[Any, Any, Any], limit_bytes: int) -> bytes:
+    """The body, of whatever type.
+
+    Args:
+        request: Not read yet.
+        limit_bytes: What its route takes, for the words of the refusal.
+
+    Raises:
+        BodyTooLarge: more than that; reading stops there.
+        ClientGone: the client hung up before the body was complete.
+    """
     try:
         return await request.body()
     except HTTPException as error:

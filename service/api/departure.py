@@ -1,8 +1,39 @@
 """Whether anybody still waits for a reply."""
 
-from typing import Any
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from litestar import Request
+
+from service.errors import ClientGone
+
+T = TypeVar("T")
+
+
+async def unless_hung_up(request: Request[Any, Any, Any], work: Coroutine[Any, Any, T]) -> T:
+    """The result of some work, which is given up when its caller leaves.
+
+    The body of the request must have been read.
+
+    Raises:
+        ClientGone: the caller left first.
+        Whatever the work raises.
+    """
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_departure(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _departure(request: Request[Any, Any, Any]) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def has_hung_up(request: Request[Any, Any, Any]) -> bool:

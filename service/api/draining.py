@@ -7,6 +7,7 @@ from litestar import Request
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
+from service.api.open_inference import is_open_inference, refusal
 from service.api.problems import from_ranking_error
 from service.errors import NotReady
 from service.health import Health
@@ -47,5 +48,6 @@ def shutting_down() -> NotReady:
 
 async def _refuse(scope: HTTPScope, receive: Receive, send: Send) -> None:
     request: Request[Any, Any, Any] = Request(scope, receive, send)
-    refusal = from_ranking_error(request, shutting_down())
-    await refusal.to_asgi_response(None, request)(scope, receive, send)
+    in_words_of = refusal if is_open_inference(scope["path"]) else from_ranking_error
+    answer = in_words_of(request, shutting_down())
+    await answer.to_asgi_response(None, request)(scope, receive, send)

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from litestar import Request
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 from litestar.openapi.spec import (
     Components,
+    License,
     OpenAPIMediaType,
     OpenAPIType,
     Operation,
@@ -17,21 +17,17 @@ from litestar.openapi.spec import (
     RequestBody,
     Schema,
     SecurityScheme,
+    Tag,
 )
 
+from service.api.api_docs import document_router
+from service.api.openapi_document import TAGS, completed
 from service.messages import (
     DECISIONS,
     MAX_CANDIDATES,
     MAX_TEXT,
     MOST_DECISIONS,
-    ExperimentChange,
-    FeedbackEvent,
-    ForceTokenRequest,
-    ModelVersion,
-    Problem,
-    RankRequest,
 )
-from service.warming.values import WarmRequest
 
 _REFERENCE = "#/components/schemas/{name}"
 _TEXT = Schema(type=OpenAPIType.STRING, min_length=1, max_length=MAX_TEXT)
@@ -62,6 +58,22 @@ _DECISIONS = Parameter(
     param_in="header",
     description="What another system has decided: `key=variant[, key=variant]`.",
     schema=Schema(type=OpenAPIType.STRING),
+    example="fp16-rollout=fp16",
+)
+
+
+_CONTEXT = Parameter(
+    name="context",
+    param_in="query",
+    description="`surface` and context features, each a parameter under its own name: `hour=21`.",
+    style="form",
+    explode=True,
+    schema=Schema(
+        type=OpenAPIType.OBJECT,
+        additional_properties=Schema(
+            type=[OpenAPIType.STRING, OpenAPIType.NUMBER, OpenAPIType.BOOLEAN]
+        ),
+    ),
 )
 
 
@@ -78,8 +90,8 @@ class RankOperation(Operation):
 class PageOperation(Operation):
     """An operation whose query is that of an item page.
 
-    Context features are left to the description: a list that is the same for
-    every set of bundles cannot name them.
+    Context features are free names beside those that are told: a list that is the same for every
+    set of bundles cannot name them.
     """
 
     def __post_init__(self) -> None:
@@ -91,6 +103,7 @@ class PageOperation(Operation):
             _query("user_id", "Whom the page is for; nobody known without it.", _TEXT),
             _query("session_id", "The visit, for experiments that split by session.", _TEXT),
             _query("force_token", "Shows the variant that an admin signed it for.", _SIGNED),
+            _CONTEXT,
             _DECISIONS,
         ]
 
@@ -186,66 +199,64 @@ class EventsOperation(Operation):
     def __post_init__(self) -> None:
         event = _reference("FeedbackEvent")
         many = Schema(any_of=[event, Schema(type=OpenAPIType.ARRAY, items=event)])
-        self.request_body = _body(many, "application/json", "application/x-ndjson")
+        lines = Schema(
+            type=OpenAPIType.STRING, description="One `FeedbackEvent` per line, as JSON."
+        )
+        self.request_body = RequestBody(
+            required=True,
+            content={
+                "application/json": OpenAPIMediaType(schema=many),
+                "application/x-ndjson": OpenAPIMediaType(schema=lines),
+            },
+        )
 
 
 class DocumentPlugin(JsonRenderPlugin):
-    """The document with what the framework cannot see: decoded bodies, and problems."""
+    """The document with what the framework cannot see; made once."""
+
+    def __init__(self) -> None:
+        super().__init__(path=["/", "/openapi.json"])
+        self._made: bytes | None = None
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        return super().render(request, completed(openapi_schema))
+        if self._made is None:
+            self._made = super().render(request, completed(openapi_schema))
+        return self._made
 
 
-def completed(document: dict[str, Any]) -> dict[str, Any]:
-    """The framework's document with our schemas beside its own, and our problems for its."""
-    _, ours = msgspec.json.schema_components(
-        [
-            RankRequest,
-            FeedbackEvent,
-            ModelVersion,
-            ExperimentChange,
-            ForceTokenRequest,
-            Problem,
-            WarmRequest,
-        ],
-        ref_template=_REFERENCE,
-    )
-    components = document["components"]
-    return {
-        **document,
-        "paths": {
-            path: {method: _with_problems(operation) for method, operation in operations.items()}
-            for path, operations in document["paths"].items()
-        },
-        "components": {**components, "schemas": {**components["schemas"], **ours}},
-    }
+class YamlDocumentPlugin(YamlRenderPlugin):
+    """The same as YAML. Made once: it takes the time of many rankings."""
 
+    def __init__(self) -> None:
+        super().__init__(path=["/openapi.yaml", "/openapi.yml"])
+        self._made: bytes | None = None
 
-def _with_problems(operation: dict[str, Any]) -> dict[str, Any]:
-    """What fails is a problem, and not what the framework would have answered with."""
-    responses = {
-        status: response
-        for status, response in operation["responses"].items()
-        if not status.startswith("4")
-    }
-    responses["default"] = {
-        "description": "A problem (RFC 9457) with a stable code",
-        "content": {"application/problem+json": {"schema": _reference("Problem").to_schema()}},
-    }
-    return {**operation, "responses": responses}
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        if self._made is None:
+            self._made = super().render(request, completed(openapi_schema))
+        return self._made
 
 
 def openapi_config(version: str) -> OpenAPIConfig:
     """The configuration of the document; ``/schema/openapi.json`` serves it."""
     key = SecurityScheme(
-        type="http", scheme="bearer", description="An API key; needed where `auth.keys` are set."
+        type="http",
+        scheme="bearer",
+        description="An API key with the scope that the operation names; needed where `auth.keys` "
+        "are set. Where none are, everybody has all scopes, but `admin` from this machine alone.",
     )
     return OpenAPIConfig(
         title="Podium",
         version=version,
         summary="Ordered slates inside a deadline.",
-        render_plugins=[DocumentPlugin(path=["/", "/openapi.json"])],
+        description="Two protocols that have documents of their own are served besides: the Open "
+        "Inference Protocol of KServe and Triton under `/v2`, and OpenFeature's remote evaluation "
+        "(OFREP) under `/ofrep/v1`.",
+        render_plugins=[DocumentPlugin(), YamlDocumentPlugin()],
+        openapi_router=document_router(),
         use_handler_docstrings=True,
         components=Components(security_schemes={_KEY: key}),
         security=[{_KEY: []}, {}],
+        license=License(name="Apache License 2.0", identifier="Apache-2.0"),
+        tags=[Tag(name=name, description=about) for name, about in TAGS.items()],
     )

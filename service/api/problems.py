@@ -17,12 +17,14 @@ from service.telemetry import note_failure
 MEDIA_TYPE = "application/problem+json"
 _log = logging.getLogger(__name__)
 
-_FRAMEWORK_CODES = {
+FRAMEWORK_CODES = {
     400: "invalid_request",
     404: "not_found",
     405: "method_not_allowed",
     413: "body_too_large",
 }
+OTHER_REFUSAL = "refused"
+"""What the framework refuses for a reason that has no code of its own."""
 
 
 def render(problem: Problem, headers: dict[str, str] | None = None) -> Response[bytes]:
@@ -75,7 +77,7 @@ def from_framework(request: Request[Any, Any, Any], error: HTTPException) -> Res
     status = error.status_code
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("the framework failed", exc_info=error)
-    code = _FRAMEWORK_CODES.get(status, "internal_error" if status >= 500 else "refused")
+    code = FRAMEWORK_CODES.get(status, "internal_error" if status >= 500 else OTHER_REFUSAL)
     return render(
         Problem(
             type=f"urn:podium:problem:{code}",
@@ -85,6 +87,20 @@ def from_framework(request: Request[Any, Any, Any], error: HTTPException) -> Res
             detail=error.detail,
         ),
         dict(error.headers or {}),
+    )
+
+
+def unknown_path() -> Response[bytes]:
+    """For a path that the framework would refuse in other words than ours."""
+    phrase = HTTPStatus.NOT_FOUND.phrase
+    return render(
+        Problem(
+            type="urn:podium:problem:not_found",
+            title=phrase,
+            status=HTTPStatus.NOT_FOUND,
+            code="not_found",
+            detail=phrase,
+        )
     )
 
 

@@ -1,34 +1,16 @@
-"""``/dashboard``: a page over the public, read-only API. It loads nothing from elsewhere."""
+"""``/dashboard``: the live page. It loads nothing from elsewhere and holds no figures itself;
+those come from ``/dashboard/events``, with the reader's key where one is needed."""
 
 from pathlib import Path
 
-from litestar import Response, get
+from service.api.dashboard.files import File, served, served_folder
+from service.api.dashboard.stream import stream
 
-_FILES = Path(__file__).parent
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",
-}
+_STATIC = Path(__file__).parent / "static"
 
-
-def _file(name: str, media_type: str) -> Response[bytes]:
-    return Response((_FILES / name).read_bytes(), media_type=media_type, headers=_HEADERS)
-
-
-@get("/dashboard", include_in_schema=False, sync_to_thread=False)
-def page() -> Response[bytes]:
-    """The page; its data comes from the API with the reader's own key, where one is needed."""
-    return _file("page.html", "text/html")
-
-
-@get("/dashboard/page.js", include_in_schema=False, sync_to_thread=False)
-def script() -> Response[bytes]:
-    """What fetches and draws."""
-    return _file("page.js", "text/javascript")
-
-
-@get("/dashboard/page.css", include_in_schema=False, sync_to_thread=False)
-def style() -> Response[bytes]:
-    """How it looks, light and dark."""
-    return _file("page.css", "text/css")
+ROUTES = (
+    served("/dashboard", File(_STATIC / "page.html", is_versioned=False)),
+    *served_folder("/dashboard", _STATIC),
+    stream,
+)
+"""The page, its files and its events."""

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from service.api.departure import has_hung_up
+from service.api.departure import has_hung_up, unless_hung_up
+from service.errors import ClientGone, QueueFull
 
 
 class Connection:
@@ -43,3 +44,40 @@ async def test_a_body_that_nobody_read_is_no_departure(type_):
         return {"type": type_}
 
     assert has_hung_up(SimpleNamespace(receive=receive)) == (type_ == "http.disconnect")
+
+
+async def test_work_is_done_for_a_caller_that_stays():
+    connection = Connection()
+
+    async def work() -> int:
+        await asyncio.sleep(0)
+        return 7
+
+    assert await unless_hung_up(SimpleNamespace(receive=connection.receive), work()) == 7
+    await asyncio.sleep(0)
+    assert not connection.gone._waiters
+
+
+async def test_work_is_given_up_when_its_caller_leaves():
+    connection, ended = Connection(), []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    asyncio.get_running_loop().call_soon(connection.gone.set)
+    with pytest.raises(ClientGone):
+        await unless_hung_up(SimpleNamespace(receive=connection.receive), work())
+
+    await asyncio.sleep(0)
+    assert ended == [True]
+
+
+async def test_work_that_fails_says_why():
+    async def work() -> None:
+        raise QueueFull(1, 1, 1.0)
+
+    with pytest.raises(QueueFull):
+        await unless_hung_up(SimpleNamespace(receive=Connection().receive), work())

@@ -21,7 +21,7 @@ SCOPE = {
 START = {"type": "http.response.start", "status": 200, "headers": []}
 
 
-async def cut_off(*said_before, draining=True):
+async def cut_off(*said_before, draining=True, path="/v1/rank"):
     """What a caller is sent whose request is cancelled; `said_before` has left already."""
     sent, waits = [], asyncio.Event()
 
@@ -35,7 +35,7 @@ async def cut_off(*said_before, draining=True):
         sent.append(message)
 
     health = Health({})
-    request = asyncio.create_task(Draining(stalled, health)(SCOPE, None, send))
+    request = asyncio.create_task(Draining(stalled, health)(SCOPE | {"path": path}, None, send))
     await waits.wait()
     if draining:
         health.drain()
@@ -52,6 +52,13 @@ async def test_a_reply_that_had_not_begun_is_a_refusal():
     assert dict(start["headers"])[b"retry-after"] == b"1"
     assert b'"code":"not_ready"' in body["body"]
     assert not body["more_body"]
+
+
+async def test_the_open_inference_protocol_is_refused_in_its_own_words():
+    start, body = await cut_off(path="/v2/models/ranker/infer")
+
+    assert start["status"] == 503
+    assert body["body"] == b'{"error":"this server is shutting down"}'
 
 
 async def test_a_reply_that_had_begun_is_left_as_it_is():
