@@ -10,6 +10,7 @@ The server gets the demonstration's model. The engine is loaded as the service
 loads it, so that the golden rows prove it; then batches of many sizes must
 score as ONNX Runtime scores them, a batch larger than the server takes is cut
 by the service, and a server that has ended is a failure in time, not a hang.
+Then the repository that `podium export` writes: `tests.verify_triton_repository`.
 """
 
 import contextlib
@@ -31,13 +32,14 @@ import ranking_models
 from ranking_models.bundle import Bundle, find_bundle
 from ranking_models.onnx_runtime import onnx_runtime_scorer
 from ranking_models.schema import FeatureBatch
+from ranking_models.triton.border import model_name
 from service.clock import SystemClock
 from service.engines import Engine
 from service.engines.loading import TRITON, EngineLoader
-from service.engines.triton import model_name
 from service.errors import EngineFailed, StartupError
 from service.settings import EngineSettings
 from tests.bench.peers.environments import NotHere, environment
+from tests.verify_triton_repository import verify_repository
 
 MODEL_SCRIPT = Path(__file__).parent / "support" / "pytriton_model.py"
 DEMONSTRATION = Path(ranking_models.__file__).parent / "demo"
@@ -64,6 +66,10 @@ def main(peers: str) -> int:
             engine.close()  # Triton waits for open connections before it ends
         _fail_without_server(engine, bundle)
     _say(f"a real Triton server: {len(SIZES)} batch sizes as ONNX Runtime scores them")
+    with tempfile.TemporaryDirectory(prefix="podium-triton-") as repository:
+        verify_repository(
+            executables, bundle, Path(repository), _free_port(), _wait_until_ready, _say
+        )
     return 0
 
 

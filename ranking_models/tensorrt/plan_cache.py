@@ -85,13 +85,10 @@ class PlanCache:
         folder = self.root / source.key
         if not folder.is_dir():
             return None
-        manifest = _read_manifest(folder / MANIFEST)
-        if manifest.source != source:
+        plan = read_plan(folder)
+        if plan.manifest.source != source:
             raise PlanDamaged(folder / MANIFEST, "is the manifest of another plan")
-        content = _read(folder / PLAN)
-        if _digest(content) != manifest.plan:
-            raise PlanDamaged(folder / PLAN, "was changed or damaged: its SHA-256 differs")
-        return Plan(path=folder, manifest=manifest, content=content)
+        return plan
 
     def keep(
         self,
@@ -149,6 +146,19 @@ class PlanCache:
 
     def _timing_file(self, source: PlanSource) -> Path:
         return self.root / f"timing-{source.timing_key}.cache"
+
+
+def read_plan(folder: Path) -> Plan:
+    """The plan of a folder, whatever it was made from.
+
+    Raises:
+        PlanDamaged: there is none, or it is not what was written.
+    """
+    manifest = _read_manifest(folder / MANIFEST)
+    content = _read(folder / PLAN)
+    if _digest(content) != manifest.plan:
+        raise PlanDamaged(folder / PLAN, "was changed or damaged: its SHA-256 differs")
+    return Plan(path=folder, manifest=manifest, content=content)
 
 
 def _read_manifest(file: Path) -> PlanManifest:
