@@ -19,6 +19,7 @@ from ranking_models.bundle import Bundle
 from ranking_models.export.variants import MAX_BATCH_ROWS
 from ranking_models.onnx_runtime import open_session
 from ranking_models.schema import Encoder, FeatureBatch, Float32
+from ranking_models.triton.border import model_name
 from service.clock import SystemClock
 from service.engines import Engine, EngineInfo, onnx_runtime_cuda
 from service.engines.bound_graph import BoundGraph, Place
@@ -36,7 +37,7 @@ from service.engines.rows import (
     as_features,
     concatenated,
 )
-from service.engines.triton import model_name, open_triton
+from service.engines.triton import open_triton
 from service.errors import EngineFailed
 from service.settings import BatchPolicy, EngineSettings
 from service.testing import FakeEngine, FaultyEngine
