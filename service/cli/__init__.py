@@ -1,19 +1,22 @@
 """The ``podium`` command: one file per verb, no logic of its own.
 
-Exit codes: 0 done; 1 failed; 2 wrong usage or settings; 130 interrupted.
-Every failure that a person can cause is one line on standard error.
+Every failure that a person can cause is one line on standard error; with ``--json`` it is a
+document on standard output besides. `exit_codes` has the exit codes.
 """
 
+import os
 import sys
+from functools import lru_cache
+from typing import Annotated, Any
 
 import typer
 
-from experiments.source import ExperimentInvalid
-from ranking_models.errors import InputError
 from service.cli import (
     bench,
     bundle,
     cache,
+    capacity,
+    config,
     data,
     demo,
     demo_bundle,
@@ -31,13 +34,15 @@ from service.cli import (
     train,
 )
 from service.cli import compile as compile_verb
-from service.errors import StartupError
+from service.cli.ending import Commands, Interrupted, PipeClosed, failure_of, say_failed
+from service.cli.exit_codes import EPILOG, ExitCode
+from service.cli.finite import finite
 
 app = typer.Typer(
     name="podium",
+    cls=Commands,
     help="A recommendation ranking service: ordered slates inside a deadline.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -51,6 +56,7 @@ app.command("prune")(prune.prune)
 app.command("distil")(distil.distil)
 app.command("quantise")(quantise.quantise)
 app.command("bench")(bench.bench)
+app.command("capacity")(capacity.capacity)
 app.command("doctor")(doctor.doctor)
 app.command("compile")(compile_verb.compile)
 app.command("demo-bundle")(demo_bundle.demo_bundle)
@@ -61,37 +67,69 @@ app.add_typer(cache.app, name="cache")
 experiment.app.command("import-flagd")(experiment_import.import_flagd)
 experiment.app.command("replay")(experiment_replay.replay)
 app.add_typer(experiment.app, name="experiment")
+app.add_typer(config.app, name="config")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"podium {version('podium')}")
+        raise typer.Exit
+
+
+@app.callback()
+def podium(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    """A recommendation ranking service: ordered slates inside a deadline."""
 
 
 def main() -> None:
     """Run the command line and turn failures into one line and an exit code."""
-    sys.exit(run(sys.argv[1:]))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A file's name can hold bytes that are no text: shown, and nothing fails.
+            stream.reconfigure(errors="backslashreplace")
+    code = run(sys.argv[1:])
+    if code == ExitCode.PIPE_CLOSED:
+        # Else the interpreter tries to write what is left, and complains.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """The exit code of one command."""
     try:
-        code = app(arguments, prog_name="podium", standalone_mode=False)
-    except typer.TyperException as error:
-        context = getattr(error, "ctx", None)  # of usage errors
-        hint = f" (see {context.command_path} --help)" if context else ""
-        return _fail(f"{error.format_message()}{hint}", error.exit_code)
-    except (StartupError, ExperimentInvalid) as error:
-        return _fail(str(error), 2)
-    except InputError as error:
-        return _fail(str(error), 1)
-    except ModuleNotFoundError as error:
-        # Verbs import what they need when called; serving has no training stack.
-        return _fail(
-            f"this needs the Python package {error.name!r}, which is not installed: "
-            "`make test` makes an environment with everything, `podium[train]` names it",
-            1,
-        )
-    except (typer.Abort, KeyboardInterrupt):
-        return _fail("interrupted", 130)
-    return code if isinstance(code, int) else 0
+        code = command()(arguments, prog_name="podium", standalone_mode=False)
+        sys.stdout.flush()
+    except (typer.Abort, Interrupted):
+        return say_failed(arguments, "interrupted", ExitCode.INTERRUPTED)
+    except (PipeClosed, BrokenPipeError):
+        return ExitCode.PIPE_CLOSED
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None:
+            raise
+        return say_failed(arguments, *failure)
+    return code if isinstance(code, int) else ExitCode.DONE
 
 
-def _fail(message: str, code: int) -> int:
-    print("podium: " + " ".join(message.split()), file=sys.stderr)
-    return code
+@lru_cache
+def command() -> Any:
+    """The whole tree of commands; each says in its help how it ends."""
+    root: Any = typer.main.get_command(app)
+    _complete(root)
+    return root
+
+
+def _complete(command: Any) -> None:
+    """What holds for every command, whoever wrote it."""
+    command.epilog = EPILOG
+    for parameter in command.params:
+        parameter.callback = parameter.callback or finite
+    for inner in getattr(command, "commands", {}).values():
+        _complete(inner)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from service.cli.answers import AsJson, print_json_text
+
 if TYPE_CHECKING:
     from service.profiling import Asked
 
@@ -78,9 +80,8 @@ def bench(
         str | None,
         typer.Option(help="A Triton server, for the engine triton.", metavar="HOST:PORT"),
     ] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option("--json", help="Write all figures; - prints them alone.", metavar="FILE"),
+    out: Annotated[
+        Path | None, typer.Option(help="Write all figures as JSON.", metavar="FILE")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the figures.", metavar="FILE.svg")] = None,
     story: Annotated[
@@ -110,13 +111,14 @@ def bench(
             max=64,
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a bundle on this machine's engines and recommend settings.
 
     Every engine first has to give the golden scores, then all are timed in interleaved rounds
     on users and items of the bundle. With --story whole servers are compared instead.
 
-    Example: podium bench movielens --threads 1,2 --price 0.10 --json b.json --plot b.svg
+    Example: podium bench movielens --threads 1,2 --price 0.10 --out b.json --plot b.svg
     """
     from ranking_models.bundle import Bundle
     from ranking_models.report_files import check_writable, write_whole
@@ -131,22 +133,21 @@ def bench(
     refuse_foreign(context, story=story)
     asked = _asked(engines, precisions, threads, split)
     sizes = _numbers("--rows", rows, MOST_ROWS)
-    to_stdout = json == Path("-")
-    files = _files(None if to_stdout else json, plot)
+    files = _files(out, plot)
     for path in files:
         check_writable(path)
     chosen = _chosen(model, bundles)
     if story:
-        bench_story(
+        return bench_story(
             chosen.path,
             quick=quick,
             peer_python=peer_python,
             workers=workers,
             price=price,
-            json=json,
+            out=out,
             plot=plot,
+            as_json=as_json,
         )
-        return
     options = ProfileOptions(
         asked=asked,
         rows=sizes,
@@ -163,14 +164,14 @@ def bench(
         )
     if plot is not None:
         write_whole(plot, draw_profile(found).encode())
-    if to_stdout:
-        sys.stdout.buffer.write(encode_profile(found))
-        return
-    if json is not None:
-        write_whole(json, encode_profile(found))
+    if out is not None:
+        write_whole(out, encode_profile(found))
+    if as_json:
+        return print_json_text(encode_profile(found))
     typer.echo(render_profile(found), nl=False)
     for path in files:
         typer.echo(f"wrote {path}", err=True)
+    return None
 
 
 class _Chosen(NamedTuple):
@@ -240,10 +241,10 @@ def _numbers(option: str, text: str, most: int) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _files(json: Path | None, plot: Path | None) -> list[Path]:
+def _files(out: Path | None, plot: Path | None) -> list[Path]:
     if plot is not None and plot.suffix.lower() != ".svg":
         raise typer.BadParameter(f"--plot draws SVG: name a file that ends in .svg, not {plot}")
-    files = [path for path in (json, plot) if path is not None]
+    files = [path for path in (out, plot) if path is not None]
     if len({path.resolve() for path in files}) < len(files):
-        raise typer.BadParameter(f"--json and --plot are both {plot}; name two files")
+        raise typer.BadParameter(f"--out and --plot are both {plot}; name two files")
     return files

@@ -4,23 +4,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from service.cli.drawing import drawn
 
 
 @contextmanager
 def drawn_progress(stream: TextIO) -> Iterator["BenchBar"]:
     """A bar for every step, on a stream, drawn if it is a terminal."""
-    console = Console(file=stream)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
         TimeRemainingColumn(compact=True),
     )
     # What was measured stays; the bars do not.
-    with Progress(
-        *columns, console=console, disable=not console.is_terminal, transient=True
-    ) as progress:
+    with drawn(stream, *columns, transient=True) as progress:
         yield BenchBar(progress)
 
 

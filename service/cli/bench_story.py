@@ -6,9 +6,11 @@ from pathlib import Path
 
 import typer
 
+from service.cli.answers import print_json_text
+
 OWN = ("quick", "peer_python", "workers")
 """Options of the story alone."""
-SHARED = ("model", "bundles", "price", "json", "plot", "story")
+SHARED = ("model", "bundles", "price", "out", "plot", "as_json", "story")
 
 
 def refuse_foreign(context: typer.Context, *, story: bool) -> None:
@@ -31,10 +33,11 @@ def bench_story(
     peer_python: Path | None,
     workers: int | None,
     price: float | None,
-    json: Path | None,
+    out: Path | None,
     plot: Path | None,
+    as_json: bool,
 ) -> None:
-    """Tell the story of a bundle; ``json`` may be ``-``, and files are known to be writable."""
+    """Tell the story of a bundle; files are known to be writable."""
     from ranking_models.bundle import Bundle
     from ranking_models.report_files import write_whole
     from service.cli.bench_progress import drawn_progress
@@ -57,12 +60,12 @@ def bench_story(
         story = tell_story(Bundle.open(bundle), options, progress=progress, clock=SystemClock())
     if plot is not None:
         write_whole(plot, draw_story(story).encode())
-    if json == Path("-"):
-        sys.stdout.buffer.write(encode_story(story))
-        return
-    if json is not None:
-        write_whole(json, encode_story(story))
+    if out is not None:
+        write_whole(out, encode_story(story))
+    if as_json:
+        return print_json_text(encode_story(story))
     typer.echo(render_story(story), nl=False)
-    for path in (json, plot):
+    for path in (out, plot):
         if path is not None:
             typer.echo(f"wrote {path}", err=True)
+    return None

@@ -8,11 +8,13 @@ import msgspec
 import typer
 
 from service.cli.aligned import aligned
+from service.cli.answers import AsJson, print_json_text, print_lines
 from service.cli.bundle_catalogue import with_catalogue
 from service.cli.bundle_diff import diff
 from service.cli.bundle_import import import_
 from service.cli.bundle_location import locate
-from service.cli.gate_lines import gate_rows, gates_of, key_figures, verdict
+from service.cli.bundle_verify import verify
+from service.cli.gate_lines import gate_rows, gates_of
 
 if TYPE_CHECKING:
     from ranking_models.architectures import Architecture
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Look into bundles and verify them.", no_args_is_help=True)
 
 app.command("diff")(diff)
+app.command("verify")(verify)
 app.command("with-catalogue")(with_catalogue)
 app.command("import")(import_)
 
@@ -37,7 +40,7 @@ Root = Annotated[
 def inspect(
     bundle: Reference,
     bundles: Root = Path("bundles"),
-    json: Annotated[bool, typer.Option("--json", help="Print the manifest itself.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what a bundle takes in, how good it is, and what it was made from.
 
@@ -48,55 +51,9 @@ def inspect(
 
     path = locate(bundles, bundle)
     manifest = read_manifest(path)
-    if json:
-        typer.echo(encode_manifest(manifest), nl=False)
-        return
-    for line in (*_description(manifest, path), *_cache_modes(manifest, path)):
-        typer.echo(line)
-
-
-@app.command()
-def verify(bundle: Reference, bundles: Root = Path("bundles")) -> None:
-    """Check every byte of a bundle, its graphs on the golden rows, and its gates' verdicts.
-
-    Example: podium bundle verify bundles/movielens/3f9c2a1b
-    """
-    from ranking_models.bundle import Bundle
-    from ranking_models.exact_split import SPLIT_TOLERANCE, split_scorer
-    from ranking_models.gates import check_verdict
-    from ranking_models.onnx_runtime import onnx_runtime_scorer
-    from ranking_models.parity import check_parity
-
-    opened = Bundle.open(locate(bundles, bundle))
-    rows, reference = opened.golden
-    manifest = opened.manifest
-    for precision, variant in manifest.precisions.items():
-        graph = opened.graph(precision)
-        difference = check_parity(
-            onnx_runtime_scorer(graph),
-            rows,
-            reference,
-            tolerance=variant.tolerance,
-            what=str(graph),
-        )
-        allowed = f"{difference:.1g} from the reference (allowed {variant.tolerance:g})"
-        typer.echo(f"{precision}: {rows.rows} golden rows at most {allowed}")
-    if manifest.split is not None:
-        split = split_scorer(
-            manifest.schema,
-            user=opened.split_graph("user"),
-            item=opened.split_graph("item"),
-            row=opened.split_graph("row"),
-        )
-        whole = onnx_runtime_scorer(opened.graph("fp32"))(rows)
-        what = f"{opened.path / 'split'} against the whole graph (fp32)"
-        difference = check_parity(split, rows, whole, tolerance=SPLIT_TOLERANCE, what=what)
-        allowed = f"{difference:.1g} from the whole graph (allowed {SPLIT_TOLERANCE:g})"
-        typer.echo(f"split: {rows.rows} golden rows at most {allowed}")
-    for name, gate in gates_of(manifest):
-        check_verdict(gate, what=f"{opened.path}: {name}")
-        typer.echo(f"{name}: gate {verdict(gate)} against {gate.reference}: {key_figures(gate)}")
-    typer.echo(f"{manifest.name}@{manifest.version} is sound: {len(manifest.files) + 1} files")
+    if as_json:
+        return print_json_text(encode_manifest(manifest))
+    return print_lines((*_description(manifest, path), *_cache_modes(manifest, path)))
 
 
 def _description(manifest: "ModelManifest", path: Path) -> Iterable[str]:

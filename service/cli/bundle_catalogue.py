@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from service.cli.bundle_location import locate
+from service.cli.answers import AsJson, print_json
+from service.cli.bundle_location import locate, written_bundle
 
 
 def with_catalogue(
@@ -22,6 +23,7 @@ def with_catalogue(
     bundles: Annotated[
         Path, typer.Option("--bundles", help="Folder of all bundles.", metavar="DIR")
     ] = Path("bundles"),
+    as_json: AsJson = False,
 ) -> None:
     """Write a new version of a bundle with other items, without training.
 
@@ -47,5 +49,7 @@ def with_catalogue(
     )
     path = write_bundle(bundles, contents)
     counts = contents.lineage.options if contents.lineage else {}
+    if as_json:
+        return print_json({**written_bundle(path), "counts": counts})
     listed = ", ".join(f"{count:,} {what}" for what, count in counts.items())
-    typer.echo(f"wrote {path}: {listed}; serve it as {path.parent.name}@{path.name}")
+    return print(f"wrote {path}: {listed}; serve it as {path.parent.name}@{path.name}")

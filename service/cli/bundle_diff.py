@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli.answers import AsJson, print_json, print_lines
 from service.cli.bundle_location import locate
 
 if TYPE_CHECKING:
@@ -26,14 +27,12 @@ def diff(
     bundles: Annotated[
         Path, typer.Option("--bundles", help="Folder in which names are looked up.", metavar="DIR")
     ] = Path("bundles"),
-    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what changed from one bundle to another: features, model, figures, items, files.
 
     Example: podium bundle diff movielens@3f9c2a1b movielens
     """
-    import msgspec
-
     from ranking_models.bundle import Bundle
     from ranking_models.bundle.diffing import diff_bundles
     from ranking_models.onnx_runtime import onnx_runtime_scorer
@@ -45,11 +44,7 @@ def diff(
         onnx_runtime_scorer(one.graph("fp32")),
         onnx_runtime_scorer(other.graph("fp32")),
     )
-    if json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(found)))
-        return
-    for line in _description(found):
-        typer.echo(line)
+    print_json(found) if as_json else print_lines(_description(found))
 
 
 def _description(found: "BundleDiff") -> Iterable[str]:

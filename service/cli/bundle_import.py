@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+from service.cli.answers import AsJson, print_json
+from service.cli.bundle_location import written_bundle
+
 
 def import_(
     model: Annotated[Path, typer.Argument(help="The ONNX file.", metavar="FILE")],
@@ -32,6 +35,7 @@ def import_(
             "--input", help="Their input's name and ours, where they differ.", metavar="THEIRS=OURS"
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check a ranker from elsewhere, prove it on ONNX Runtime, and write its bundle.
 
@@ -58,5 +62,7 @@ def import_(
     )
     path = write_bundle(out, contents)
     quality = contents.quality
+    if as_json:
+        return print_json({**written_bundle(path), "quality": quality})
     measured = f"AUC {quality.auc:.4f} and log loss {quality.log_loss:.4f} on {quality.rows:,} rows"
-    typer.echo(f"wrote {path}: {measured}; serve it as {path.parent.name}@{path.name}")
+    return print(f"wrote {path}: {measured}; serve it as {path.parent.name}@{path.name}")

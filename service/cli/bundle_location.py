@@ -1,4 +1,4 @@
-"""How command-line verbs are told of a bundle."""
+"""How command-line verbs are told of a bundle, and tell of one."""
 
 from pathlib import Path
 
@@ -14,3 +14,9 @@ def locate(root: Path, reference: str) -> Path:
     path = Path(reference)
     is_path = "/" in reference or (path / "manifest.json").exists()
     return path if is_path else find_bundle(root, reference)
+
+
+def written_bundle(path: Path) -> dict[str, object]:
+    """A bundle that was just written, for programs."""
+    name, version = path.parent.name, path.name
+    return {"path": path, "name": name, "version": version, "model": f"{name}@{version}"}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ranking_models.errors import InputError
+from service.cli.answers import AsJson, print_json_text
 
 if TYPE_CHECKING:
     from ranking_models.bundle import Bundle, SegmentArrays
@@ -60,13 +61,13 @@ def evaluate(
             "/v1/models show them. Without --segments only.",
         ),
     ] = True,
-    json: Annotated[
-        Path | None,
-        typer.Option("--json", help="Write the figures; - prints them alone.", metavar="FILE"),
+    out: Annotated[
+        Path | None, typer.Option(help="Write the figures as JSON.", metavar="FILE")
     ] = None,
     bundles: Annotated[
         Path, typer.Option("--bundles", help="Folder in which names are looked up.", metavar="DIR")
     ] = Path("bundles"),
+    as_json: AsJson = False,
 ) -> None:
     """Measure what each cache mode costs in quality and saves in rows, with 95 % intervals.
 
@@ -83,7 +84,6 @@ def evaluate(
 
     if (data is None) == (run is None):
         raise typer.BadParameter("name the rows: either --data DIR or --run DIR")
-    to_stdout = json == Path("-")
     options = CacheOptions(
         modes=_modes(modes),
         top=_numbers(top, "--top"),
@@ -97,8 +97,8 @@ def evaluate(
     keeps = save and counts is None
     for file in [cache_evaluation.side_file(opened.path)] if keeps else []:
         check_writable(file)
-    if json is not None and not to_stdout:
-        check_writable(json)
+    if out is not None:
+        check_writable(out)
     scorer = in_batches(
         onnx_runtime_scorer(opened.graph(precision)), opened.manifest.max_batch_rows
     )
@@ -110,18 +110,18 @@ def evaluate(
         model=f"{opened.manifest.name}@{opened.manifest.version}",
         precision=precision,
         options=options,
-        progress=None if to_stdout else _progress,
+        progress=_progress,
     )
-    if json is not None and not to_stdout:
-        write_whole(json, cache_evaluation.encode_evaluation(found))
+    if out is not None:
+        write_whole(out, cache_evaluation.encode_evaluation(found))
     kept = cache_evaluation.write_beside(opened.path, found) if keeps else None
-    if to_stdout:
-        sys.stdout.buffer.write(cache_evaluation.encode_evaluation(found))
-        return
+    if as_json:
+        return print_json_text(cache_evaluation.encode_evaluation(found))
     typer.echo(render_text(found), nl=False)
-    for path in (json, kept):
+    for path in (out, kept):
         if path is not None:
             typer.echo(f"wrote {path}")
+    return None
 
 
 def _modes(given: str) -> tuple[str, ...]:
@@ -210,6 +210,8 @@ def _from_run(directory: Path, bundle: "Bundle") -> "CacheEvidence":
 
 
 def _progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
+    from service.cli.drawing import draws
+
+    if draws(sys.stderr):
         end = "\r" if done < total else "\n"
         print(f"scored {done:,} of {total:,} rows", end=end, file=sys.stderr, flush=True)

@@ -3,11 +3,13 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import typer
 
+from service.cli.answers import print_json
 from service.cli.calls import call
 from service.cli.given_context import Context, Surface, query_of
 from service.cli.running_service import Admin, AsJson, Config, Url, address
@@ -37,6 +39,25 @@ def warm(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the last warming of such pages has ended.")
     ] = False,
+    engine: Annotated[
+        Literal["service", "ray"],
+        typer.Option(
+            help="What computes: the running service, or processes of a Ray cluster with the "
+            "models of --config, which put them into its redis.url."
+        ),
+    ] = "service",
+    workers: Annotated[
+        int | None,
+        typer.Option(help="With --engine ray: processes. One per core without it.", min=1),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="With --engine ray: the cluster, such as ray-head:6379. Without it, one is "
+            "started on this machine.",
+        ),
+    ] = None,
     url: Url = None,
     config: Config = None,
     api_key: Admin = None,
@@ -48,13 +69,20 @@ def warm(
     with --resume: the place is noted in the cache server itself, so that it is gone when the
     pages are, after a flush or with another model.
 
-    Example: podium cache warm --top 100000 --surface item --rate 2000
+    Examples:
+
+    podium cache warm --top 100000 --surface item --rate 2000
+
+    podium cache warm --engine ray --config podium.toml --top 5000000 --rate 50000
     """
     import msgspec
 
     from service.warming.values import WarmReply, WarmRequest
 
-    at = address(url, config)
+    if engine == "service" and workers is not None:
+        raise typer.BadParameter("--workers goes with --engine ray")
+    if engine == "ray" and (config is None or url is not None):
+        raise typer.BadParameter("--engine ray asks no service: it needs --config, and no --url")
     wanted = WarmRequest(
         context=dict(query_of(surface, context)),
         user_id=user_id,
@@ -66,16 +94,42 @@ def warm(
     )
 
     def ask(wanted: WarmRequest) -> WarmReply:
-        return call(at, "/v1/cache/warm", api_key, WarmReply, body=wanted)[1]
+        return call(address(url, config), "/v1/cache/warm", api_key, WarmReply, body=wanted)[1]
 
     began = time.monotonic()
     with _drawn(sys.stderr) as draw:
-        done = warmed(wanted, ask, draw)
+        if engine == "ray":
+            assert config is not None, "it was looked at"
+            done = _spread(config, wanted, workers, ray_address, draw)
+        else:
+            done = warmed(wanted, ask, draw)
     took_s = time.monotonic() - began
     report = msgspec.structs.asdict(done) | {"took_s": round(took_s, 3)}
-    print(msgspec.json.encode(report).decode() if as_json else _words(done, took_s))
+    print_json(report) if as_json else print(_words(done, took_s))
     if done.failed:
         raise typer.Exit(1)
+
+
+def _spread(
+    config: Path,
+    wanted: "WarmRequest",
+    workers: int | None,
+    ray_address: str | None,
+    draw: "Callable[[WarmReply], None]",
+) -> "WarmReply":
+    from ranking_models.errors import InputError
+    from service.bulk.spread import spread
+    from service.errors import RankingError
+    from service.settings import load_settings
+
+    try:
+        # Ray tells of processes that died on standard output, which is for the report alone.
+        with redirect_stdout(sys.stderr):
+            return spread(
+                load_settings(config), wanted, workers=workers, address=ray_address, draw=draw
+            )
+    except RankingError as refusal:
+        raise InputError(str(refusal)) from None
 
 
 def warmed(
@@ -118,27 +172,19 @@ def warmed(
 
 
 @contextmanager
-def _drawn(stream: "object") -> "Iterator[Callable[[WarmReply], None]]":
+def _drawn(stream: TextIO) -> "Iterator[Callable[[WarmReply], None]]":
     """A bar on a terminal, and nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    console = Console(file=stream)  # type: ignore[arg-type]
+    from service.cli.drawing import drawn
+
     columns = (
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TextColumn("{task.description}"),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(
-        *columns, console=console, disable=not console.is_terminal, transient=True
-    ) as progress:
+    with drawn(stream, *columns, transient=True) as progress:
         task = progress.add_task("pages", total=None)
 
         def draw(done: "WarmReply") -> None:

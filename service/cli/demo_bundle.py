@@ -2,10 +2,14 @@
 
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from service.cli.answers import AsJson, print_json, print_lines
+from service.cli.bundle_location import written_bundle
 
 if TYPE_CHECKING:
     from ranking_models.bundle import Bundle
@@ -28,6 +32,7 @@ def demo_bundle(
             "--check", help="Keep nothing: make it again and compare it with the one in place."
         ),
     ] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Simulate the demonstration's log, train its model, and export the bundle.
 
@@ -41,12 +46,13 @@ def demo_bundle(
 
     place = out or bundle_directory(load_settings(demo_settings_file(), environ={}))
     if check:
-        return _check(place)
+        return _check(place, as_json=as_json)
     made = _make(place)
-    if out is None:
-        for other in remove_other_versions(made.path):
-            print(f"removed {other}")
-    _describe(made)
+    removed = list(remove_other_versions(made.path)) if out is None else []
+    if as_json:
+        print_json({**_facts(made), "removed": removed})
+    else:
+        print_lines([*(f"removed {other}" for other in removed), *_lines(_facts(made))])
     return 0
 
 
@@ -64,7 +70,7 @@ def _make(root: Path) -> "Bundle":
     return Bundle.open(made)
 
 
-def _check(root: Path) -> int:
+def _check(root: Path, *, as_json: bool) -> int:
     from ranking_models.bundle import Bundle, find_bundle
     from ranking_models.demonstration import NAME, SCORE_TOLERANCE, largest_difference
 
@@ -72,27 +78,27 @@ def _check(root: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="podium-demo-bundle-") as scratch:
         again = _make(Path(scratch))
         difference = largest_difference(in_place, again)
-        _describe(again)
+        facts = _facts(again)
     same = difference <= SCORE_TOLERANCE
-    print(
-        f"{'same as' if same else 'DIFFERS from'} {in_place.path}: same data, largest score "
-        f"difference {difference:.1e} (at most {SCORE_TOLERANCE:g})"
-    )
+    if as_json:
+        compared = {"path": in_place.path, "same": same, "difference": difference}
+        print_json({**facts, "path": None, "compared": compared})
+    else:
+        verdict = (
+            f"{'same as' if same else 'DIFFERS from'} {in_place.path}: same data, largest score "
+            f"difference {difference:.1e} (at most {SCORE_TOLERANCE:g})"
+        )
+        print_lines([*_lines(facts), verdict])
     return 0 if same else 1
 
 
-def _describe(bundle: "Bundle") -> None:
+def _facts(bundle: "Bundle") -> dict[str, Any]:
+    """Where it is, how large, how good, and what its order is worth to the shoppers."""
     from ranking_models.marketplace import Marketplace, MarketplaceSpec
     from ranking_models.marketplace.spec import SHOPPERS_SEED
     from ranking_models.onnx_runtime import onnx_runtime_scorer
     from service.demo.orders import compare_orders
 
-    size = sum(file.stat().st_size for file in bundle.path.rglob("*") if file.is_file())
-    quality = bundle.manifest.quality
-    print(
-        f"{bundle.path}: {size / 1e6:.2f} MB, AUC {quality.auc:.4f}, log loss "
-        f"{quality.log_loss:.4f} on the {quality.split}"
-    )
     orders = compare_orders(
         Marketplace.generate(MarketplaceSpec()),
         bundle,
@@ -100,6 +106,23 @@ def _describe(bundle: "Bundle") -> None:
         sessions=JUDGED_SESSIONS,
         seed=SHOPPERS_SEED,
     )
-    print("order of the candidates   true CTR of 10 shown   true NDCG@10")
-    for name, found in orders.items():
-        print(f"{name:<24}  {found.ctr:>20.2%}   {found.ndcg:>12.3f}")
+    return {
+        **written_bundle(bundle.path),
+        "bytes": sum(file.stat().st_size for file in bundle.path.rglob("*") if file.is_file()),
+        "quality": bundle.manifest.quality,
+        "orders": {
+            name: {"true_ctr": found.ctr, "true_ndcg_at_10": found.ndcg}
+            for name, found in orders.items()
+        },
+    }
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[str]:
+    quality = facts["quality"]
+    yield (
+        f"{facts['path']}: {facts['bytes'] / 1e6:.2f} MB, AUC {quality.auc:.4f}, log loss "
+        f"{quality.log_loss:.4f} on the {quality.split}"
+    )
+    yield "order of the candidates   true CTR of 10 shown   true NDCG@10"
+    for name, found in facts["orders"].items():
+        yield f"{name:<24}  {found['true_ctr']:>20.2%}   {found['true_ndcg_at_10']:>12.3f}"

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from service.cli.answers import AsJson
 from service.cli.network_options import (
     BatchSizeOption,
     BottomOption,
@@ -77,6 +78,7 @@ def distil(
             "--force", help="Write what fails its gate too, marked as such; replace a run."
         ),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a network on what a larger one says of the same rows.
 
@@ -125,4 +127,4 @@ def distil(
             directory=out,
             progress=progress,
         )
-    judged_and_saved(origin, made, force=force)
+    judged_and_saved(origin, made, force=force, as_json=as_json)

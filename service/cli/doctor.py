@@ -5,6 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli.aligned import aligned
+from service.cli.answers import AsJson, print_json, print_json_text, print_lines
+from service.cli.running_service import address_of
+from service.cli.settings_flags import settings_file
+
 if TYPE_CHECKING:
     from service.doctor.findings import Examination
     from service.doctor.proof.figures import Proof
@@ -16,7 +21,19 @@ def doctor(
         Path | None,
         typer.Option(help="Settings file (TOML). Without it: the demonstration.", metavar="FILE"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of lines.")] = False,
+    as_json: AsJson = False,
+    ready: Annotated[
+        bool,
+        typer.Option(
+            "--ready",
+            help="Only ask a running service whether it takes traffic: for health checks. Where "
+            "it listens is in the settings, or --url.",
+        ),
+    ] = False,
+    url: Annotated[
+        str | None,
+        typer.Option(help="For --ready: where the service listens.", metavar="URL"),
+    ] = None,
     gpu_proof: Annotated[
         bool, typer.Option("--gpu-proof", help="Prove and measure the GPU; takes minutes.")
     ] = False,
@@ -42,11 +59,25 @@ def doctor(
 ) -> int:
     """Say what this machine has for serving, what is missing, and what to do about it.
 
-    Example: podium doctor --gpu-proof --out gpu.json
-    """
-    from service.settings import demo_settings_file, load_settings
+    The exit code is 1 if something must be mended; notes alone leave it at 0.
 
-    loaded = load_settings(config or demo_settings_file())
+    Examples: podium doctor --config podium.toml
+
+    podium doctor --ready
+
+    podium doctor --gpu-proof --out gpu.json
+    """
+    from service.settings import load_settings
+
+    if ready and gpu_proof:
+        raise typer.BadParameter("give either --ready or --gpu-proof")
+    if url is not None and (config is not None or not ready):
+        raise typer.BadParameter("--url goes with --ready, and in place of --config")
+    if ready and url is not None:
+        return _ask(url, as_json=as_json)
+    loaded = load_settings(settings_file(config))
+    if ready:
+        return _ask(address_of(loaded), as_json=as_json)
     if gpu_proof:
         return _prove(loaded, bundle, device, seconds, out, as_json=as_json)
     if not (bundle is None and device is None and seconds is None and out is None):
@@ -54,28 +85,38 @@ def doctor(
     return _examine(loaded, as_json=as_json)
 
 
-def _examine(loaded: "LoadedSettings", *, as_json: bool) -> int:
-    import msgspec
+def _ask(url: str, *, as_json: bool) -> int:
+    from ranking_models.errors import InputError
+    from service.doctor.ready import Unready, ask_ready
 
+    try:
+        reply = ask_ready(url)
+    except Unready as reason:
+        raise InputError(str(reason)) from None
+    if as_json:
+        print_json({"url": url, "status": reply.status, "components": reply.components})
+    else:
+        print(f"{url}: {reply.status}")
+    return 0
+
+
+def _examine(loaded: "LoadedSettings", *, as_json: bool) -> int:
     from service.doctor.examine import examine
 
     found = examine(loaded)
     if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        print_json(found)
     else:
         _print(found)
     return 1 if found.problems else 0
 
 
 def _print(found: "Examination") -> None:
-    from service.cli.aligned import aligned
-
     rows = [
-        (one.state, one.subject, f"{one.found}{f': {one.advice}' if one.advice else ''}")
+        (one.state, one.subject, f"{one.found}{f' -> {one.advice}' if one.advice else ''}")
         for one in found.findings
     ]
-    for line in aligned(rows):
-        typer.echo(line)
+    print_lines(aligned(rows))
     problems = "1 problem" if found.problems == 1 else f"{found.problems} problems"
     typer.echo(problems if found.problems else "ready to serve")
 
@@ -119,10 +160,9 @@ def _prove(
     if out is not None:
         _write(out, encode_proof(proof))
     if as_json:
-        typer.echo(encode_proof(proof).decode(), nl=False)
+        print_json_text(encode_proof(proof))
     else:
-        for line in proof_lines(proof):
-            typer.echo(line)
+        print_lines(proof_lines(proof))
     return _verdict(proof)
 
 

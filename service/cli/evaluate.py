@@ -1,6 +1,5 @@
 """``podium evaluate``: how good a bundle is, and whether it is better than another."""
 
-import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from ranking_models.errors import InputError
+from service.cli.answers import AsJson, print_json_text
 
 if TYPE_CHECKING:
     from ranking_models.bundle import Bundle
@@ -96,9 +96,8 @@ def evaluate(
         int, typer.Option(help="Bootstrap resamples of users.", min=100, max=100_000)
     ] = 1000,
     seed: Annotated[int, typer.Option(help="Of the resamples.", min=0)] = 0,
-    json: Annotated[
-        Path | None,
-        typer.Option("--json", help="Write the figures; - prints them alone.", metavar="FILE"),
+    out: Annotated[
+        Path | None, typer.Option(help="Write the figures as JSON.", metavar="FILE")
     ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="Write a report with plots.", metavar="FILE")
@@ -106,6 +105,7 @@ def evaluate(
     bundles: Annotated[
         Path, typer.Option("--bundles", help="Folder in which names are looked up.", metavar="DIR")
     ] = Path("bundles"),
+    as_json: AsJson = False,
 ) -> None:
     """Measure a bundle on rows with known clicks, with 95 % intervals.
 
@@ -121,10 +121,9 @@ def evaluate(
         raise typer.BadParameter("name the rows: either --data DIR or --run DIR")
     if run is not None and (rows or split or lists):
         raise typer.BadParameter("--rows, --split and --lists are for --data")
-    to_stdout = json == Path("-")
-    files = [path for path in (None if to_stdout else json, html) if path is not None]
+    files = [path for path in (out, html) if path is not None]
     if len({path.resolve() for path in files}) < len(files):
-        raise typer.BadParameter(f"--json and --html are both {html}; name two files")
+        raise typer.BadParameter(f"--out and --html are both {html}; name two files")
     for path in files:
         check_writable(path)
     render_html = _html_renderer() if html is not None else None
@@ -147,14 +146,14 @@ def evaluate(
     )
     if html is not None and render_html is not None:
         write_whole(html, render_html(found).encode())
-    if json is not None and not to_stdout:
-        write_whole(json, evaluation.encode_evaluation(found))
-    if to_stdout:
-        sys.stdout.buffer.write(evaluation.encode_evaluation(found))
-        return
+    if out is not None:
+        write_whole(out, evaluation.encode_evaluation(found))
+    if as_json:
+        return print_json_text(evaluation.encode_evaluation(found))
     typer.echo(render_text(found), nl=False)
     for path in files:
         typer.echo(f"wrote {path}")
+    return None
 
 
 class _Source(NamedTuple):

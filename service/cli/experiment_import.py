@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli.answers import AsJson, print_json
+
 if TYPE_CHECKING:
     from experiments.definition import Experiment
 
@@ -36,6 +38,7 @@ def import_flagd(
     out: Annotated[
         Path | None, typer.Option(help="A new file; standard output without it.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Writes experiments that give every unit the variant that flagd gives it.
 
@@ -63,14 +66,17 @@ def import_flagd(
             f"{file} cannot be said exactly; name the others with --flag"
         )
     written = _checked(found.experiments, file)
-    if out is None:
-        return print(written, end="")
-    try:
-        with out.open("x", encoding="utf-8") as lines:
-            lines.write(written)
-    except OSError as error:
-        raise InputError(f"{out}: {error.strerror}") from None
-    return None
+    if out is not None:
+        try:
+            with out.open("x", encoding="utf-8") as lines:
+                lines.write(written)
+        except OSError as error:
+            raise InputError(f"{out}: {error.strerror}") from None
+    if as_json:
+        keys = [experiment.key for experiment in found.experiments]
+        print_json({"experiments": keys, "toml": written, "written": out})
+    elif out is None:
+        print(written, end="")
 
 
 def _checked(experiments: "tuple[Experiment, ...]", file: Path) -> str:

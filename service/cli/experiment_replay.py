@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli.answers import AsJson, print_json
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
@@ -58,7 +60,7 @@ def replay(
     minimum_effective_rows: Annotated[
         float, typer.Option(min=2, help="Below it there is no answer.")
     ] = 100.0,
-    as_json: Annotated[bool, typer.Option("--json", help="All figures as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """What a policy would have earned per row shown, by SNIPS, DR, IPS and replay.
 
@@ -67,8 +69,6 @@ def replay(
 
     Example: podium experiment replay shown.csv --policy candidate.csv
     """
-    import msgspec
-
     from experiments.replay import ReplayRefused, TableInvalid, evaluate, render_replay
     from ranking_models.errors import InputError
 
@@ -85,7 +85,7 @@ def replay(
         )
     except (TableInvalid, ReplayRefused) as error:
         raise InputError(str(error)) from None
-    print(msgspec.json.encode(found).decode() if as_json else render_replay(found))
+    print_json(found) if as_json else print(render_replay(found))
 
 
 def _log_and_policy(

@@ -9,7 +9,22 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from service.cli.aligned import aligned
+from service.cli.answers import AsJson, print_json, print_lines
+from service.cli.bundle_location import written_bundle
 from service.cli.gate_lines import verdict
+from service.cli.triton_repository import (
+    Instances,
+    NoCache,
+    OnGpu,
+    PlanFolder,
+    Repository,
+    SettingsFile,
+    documents,
+    export_models,
+    target_of,
+    told,
+    write_models,
+)
 
 if TYPE_CHECKING:
     from ranking_models.bundle import Graph
@@ -76,11 +91,30 @@ def export(
         bool,
         typer.Option("--force", help="Write what fails its gate too; the manifest will say so."),
     ] = False,
+    triton_repository: Repository = None,
+    triton_settings: SettingsFile = None,
+    triton_instances: Instances = None,
+    triton_gpu: OnGpu = False,
+    triton_plan: PlanFolder = None,
+    no_triton_cache: NoCache = False,
+    as_json: AsJson = False,
 ) -> None:
     """Export a run to ONNX, prove every precision, and write its bundle.
 
     Example: podium export --run runs/movielens --name movielens --precision fp32,fp16
     """
+    triton = target_of(
+        triton_repository,
+        triton_settings,
+        triton_instances,
+        triton_gpu,
+        triton_plan,
+        no_triton_cache,
+        _listed(precision),
+    )
+    if triton is not None and bundle is not None and run is None and data is None:
+        _refuse_making(name, embedding_rows, split, cache_modes, force)
+        return export_models(triton, out, bundle, as_json=as_json)
     from ranking_models.bundle import Bundle
     from ranking_models.bundle.rewriting import contents_of
     from ranking_models.errors import InputError
@@ -109,7 +143,8 @@ def export(
             else:
                 raise typer.BadParameter("name what to export: --run alone, or --bundle")
     except VariantsRefused as refused:
-        _show(refused.graphs)
+        if not as_json:
+            _show(refused.graphs)
         for failure in refused.failures:
             typer.echo(f"  {failure}", err=True)
         count = len(refused.failures)
@@ -118,13 +153,28 @@ def export(
             "leave that precision out, or --force writes it and says so in the manifest"
         ) from None
     written = Bundle.open(path)
+    models = () if triton is None else write_models(triton, written)
+    if as_json:
+        precisions = written.manifest.precisions
+        answer = {**written_bundle(path), "precisions": precisions}
+        return print_json(answer | ({"triton": documents(models)} if models else {}))
     _show(contents_of(written).graphs)
     if written.manifest.split is not None:
         typer.echo(_split_line(written.manifest.split))
+    print_lines(told(models))
     against = "PyTorch" if bundle is None else "fp32"
-    typer.echo(
+    return print(
         f"wrote {path}, proven against {against}; serve it as {path.parent.name}@{path.name}"
     )
+
+
+def _refuse_making(*asked: object) -> None:
+    """Options that make a bundle, where there is only one to be read."""
+    if any(asked):
+        raise typer.BadParameter(
+            "--bundle and --triton-repository write what the bundle has: with them go --out, "
+            "--precision and the --triton options, and --run or --data to add precisions first"
+        )
 
 
 class _Asked(NamedTuple):

@@ -4,20 +4,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from service.cli.drawing import drawn
 
 
 @contextmanager
 def drawn_export(stream: TextIO) -> Iterator["ExportBars"]:
     """One bar per precision and step on a stream, drawn if it is a terminal."""
-    console = Console(file=stream)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=14),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with drawn(stream, *columns) as progress:
         bars = ExportBars(progress)
         yield bars
         bars.end()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli.answers import AsJson
 from service.cli.network_options import widths
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def prune(
             "--force", help="Write what fails its gate too, marked as such; replace a run."
         ),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Take the units that matter least out of a trained network, and train the rest a little more.
 
@@ -81,7 +83,7 @@ def prune(
             directory=out,
             progress=progress,
         )
-    judged_and_saved(origin, made, force=force)
+    judged_and_saved(origin, made, force=force, as_json=as_json)
 
 
 def _smaller(

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli.answers import AsJson, print_json, print_lines
+from service.cli.bundle_location import written_bundle
+
 if TYPE_CHECKING:
     from ranking_models.bundle import Bundle
     from ranking_models.export.variants import Precision
@@ -43,6 +46,7 @@ def quantise(
         bool,
         typer.Option("--force", help="Write what fails its gate too; the manifest will say so."),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Quantise a bundle's model to INT8 and write a new version that has it besides.
 
@@ -73,10 +77,12 @@ def quantise(
         )
     path = write_bundle(out or bundles, contents)
     written = Bundle.open(path).manifest.precisions
+    if as_json:
+        made = {precision: written[precision] for precision in precisions}
+        return print_json({**written_bundle(path), "precisions": made})
     for precision in precisions:
-        for line in _lines(precision, written[precision]):
-            typer.echo(line)
-    typer.echo(f"wrote {path}; serve it as {path.parent.name}@{path.name}")
+        print_lines(_lines(precision, written[precision]))
+    return print(f"wrote {path}; serve it as {path.parent.name}@{path.name}")
 
 
 def _precisions(target: str) -> "tuple[Precision, ...]":

@@ -2,9 +2,12 @@
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from service.settings import LoadedSettings
 
 Url = Annotated[
     str | None,
@@ -41,7 +44,12 @@ def address(url: str | None, config: Path | None) -> str:
         return url or _HERE
     from service.settings import load_settings
 
-    server = load_settings(config).settings.server
+    return address_of(load_settings(config))
+
+
+def address_of(loaded: "LoadedSettings") -> str:
+    """Where a service with these settings can be reached from this machine."""
+    server = loaded.settings.server
     return f"http://{_reachable(server.host)}:{server.port}"
 
 

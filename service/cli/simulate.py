@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli.answers import AsJson, print_json, print_lines
+
 if TYPE_CHECKING:
     from ranking_models.marketplace import Marketplace, MarketplaceSpec
 
@@ -51,6 +53,7 @@ def simulate(
             help=f"With --url: shoppers at a time. Default {CONCURRENCY}.", min=1, max=256
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> int:
     """Simulate a marketplace: write its click log, or play its shoppers against a service.
 
@@ -71,7 +74,9 @@ def simulate(
     if out is not None:
         demand = LOG_SEED if demand_seed is None else demand_seed
         sessions = sessions or LOG_SESSIONS
-        return _write(marketplace, out, sessions, seed=demand, with_truth=with_truth)
+        return _write(
+            marketplace, out, sessions, seed=demand, with_truth=with_truth, as_json=as_json
+        )
     assert url is not None
     return _play(
         marketplace,
@@ -79,6 +84,7 @@ def simulate(
         sessions or PLAYED_SESSIONS,
         seed=SHOPPERS_SEED if demand_seed is None else demand_seed,
         concurrency=concurrency or CONCURRENCY,
+        as_json=as_json,
     )
 
 
@@ -97,28 +103,43 @@ def _spec(**sizes: int | None) -> "MarketplaceSpec":
 
 
 def _write(
-    marketplace: "Marketplace", out: Path, sessions: int, *, seed: int, with_truth: bool
+    marketplace: "Marketplace",
+    out: Path,
+    sessions: int,
+    *,
+    seed: int,
+    with_truth: bool,
+    as_json: bool,
 ) -> int:
     from ranking_models.marketplace.files import write_files
 
     log = marketplace.log(sessions=sessions, seed=seed)
-    for file in write_files(marketplace.population, log, out, with_truth=with_truth):
-        print(file)
-    print(f"{len(log):,} impressions, {int(log.clicked.sum()):,} clicks")
+    files = list(write_files(marketplace.population, log, out, with_truth=with_truth))
+    impressions, clicks = len(log), int(log.clicked.sum())
+    if as_json:
+        print_json({"files": files, "impressions": impressions, "clicks": clicks})
+    else:
+        print_lines([*map(str, files), f"{impressions:,} impressions, {clicks:,} clicks"])
     return 0
 
 
 def _play(
-    marketplace: "Marketplace", url: str, sessions: int, *, seed: int, concurrency: int
+    marketplace: "Marketplace",
+    url: str,
+    sessions: int,
+    *,
+    seed: int,
+    concurrency: int,
+    as_json: bool,
 ) -> int:
     import asyncio
 
-    from service.loadgen.outcome import render_outcome
+    from service.cli.drawing import draws
+    from service.loadgen.outcome import plain_outcome, render_outcome
     from service.loadgen.shoppers import play_shoppers
 
-    terminal = sys.stderr.isatty()
     with typer.progressbar(
-        length=sessions, label="shoppers", file=sys.stderr, hidden=not terminal
+        length=sessions, label="shoppers", file=sys.stderr, hidden=not draws(sys.stderr)
     ) as progress:
         outcome = asyncio.run(
             play_shoppers(
@@ -130,5 +151,5 @@ def _play(
                 done=progress.update,
             )
         )
-    print(render_outcome(outcome))
+    print_json(plain_outcome(outcome)) if as_json else print(render_outcome(outcome))
     return 1 if outcome.failures else 0

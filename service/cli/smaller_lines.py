@@ -4,12 +4,13 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import typer
 from msgspec.structs import replace
 
 from service.cli.aligned import aligned
+from service.cli.answers import print_json, print_lines
 from service.cli.export_progress import drawn_export
 from service.cli.gate_lines import key_figures, verdict
+from service.cli.run_answer import run_answer
 from service.cli.training_progress import drawn_progress
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ranking_models.run import TrainedRun
 
 
-def judged_and_saved(origin: "Origin", run: "TrainedRun", *, force: bool) -> None:
+def judged_and_saved(origin: "Origin", run: "TrainedRun", *, force: bool, as_json: bool) -> None:
     """Hold a smaller run against its origin, say how it is, and save it if it may be.
 
     Raises:
@@ -33,14 +34,16 @@ def judged_and_saved(origin: "Origin", run: "TrainedRun", *, force: bool) -> Non
     with drawn_export(sys.stderr) as bars:
         bars.begin("measuring the gate")
         run = proven(origin, run, baseline=baseline, progress=bars.step)
-    for line in smaller_lines(origin.run, run):
-        typer.echo(line)
+    if not as_json:
+        print_lines(smaller_lines(origin.run, run))
     assert run.lineage is not None
     assert run.lineage.gate is not None
     gate = enforce(run.lineage.gate, what=run.name, force=force)
     save_run(replace(run, lineage=replace(run.lineage, gate=gate)), force=force)
-    typer.echo(f"wrote {run.directory} ({run.architecture.name})")
-    typer.echo(f"next: podium export --run {run.directory}{' --force' * (not gate.passed)}")
+    if as_json:
+        return print_json({**run_answer(run), "parent": run_answer(origin.run), "gate": gate})
+    print(f"wrote {run.directory} ({run.architecture.name})")
+    return print(f"next: podium export --run {run.directory}{' --force' * (not gate.passed)}")
 
 
 def smaller_lines(parent: "TrainedRun", run: "TrainedRun") -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ranking_models.errors import InputError
+from service.cli.answers import AsJson, print_json, print_lines
 from service.cli.network_options import (
     BatchSizeOption,
     BottomOption,
@@ -27,6 +28,7 @@ from service.cli.network_options import (
     check_agrees,
     widths,
 )
+from service.cli.run_answer import run_answer
 
 if TYPE_CHECKING:
     from ranking_models.continuing import Parent
@@ -119,6 +121,7 @@ def train(
     epochs: EpochsOption = 40,
     patience: PatienceOption = 3,
     seed: SeedOption = 1,
+    as_json: AsJson = False,
 ) -> None:
     """Train a ranking model on a click log, and measure it on rows held out.
 
@@ -180,8 +183,7 @@ def train(
         )
     save_run(run, force=force)
     checkpoints.remove()
-    for line in _summary(run):
-        typer.echo(line)
+    print_json(run_answer(run)) if as_json else print_lines(_summary(run))
 
 
 def _log_files(

@@ -4,21 +4,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from service.cli.drawing import drawn
 
 
 @contextmanager
 def drawn_progress(stream: TextIO) -> Iterator["ProgressBars"]:
     """Bars on a stream, drawn if it is a terminal."""
-    console = Console(file=stream)
     columns = (
         TextColumn("{task.description} {task.fields[epoch]}/{task.fields[epochs]}"),
         BarColumn(bar_width=14),
         TextColumn("{task.fields[figures]}"),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with drawn(stream, *columns) as progress:
         yield ProgressBars(progress)
 
 

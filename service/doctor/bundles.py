@@ -46,7 +46,8 @@ def _bundle(
         precision = precision_of(ONNX_RUNTIME_CPU, deployment.precision)
         loader.load(ONNX_RUNTIME_CPU, bundle, precision, 1).close()
     except (InputError, StartupError) as error:
-        return problem(subject, str(error)), None  # which says what to do
+        advice = "make the bundle anew or restore it; podium bundle verify looks at it alone"
+        return problem(subject, str(error), advice), None
     rows = bundle.golden[0].rows
     found = f"{model} is whole, and its {rows} golden rows score right in {precision}"
     return ok(subject, found), bundle

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from service.clock import SystemClock
 from service.doctor.bundles import bundle_findings
 from service.doctor.findings import Examination, Finding, ok, problem
 from service.doctor.gpu import gpu_findings
@@ -11,7 +12,13 @@ from service.doctor.machine import machine_findings
 from service.doctor.packages import package_findings
 from service.doctor.plans import plan_directory, plan_finding
 from service.doctor.stores import store_findings
-from service.settings import LoadedSettings
+from service.doctor.surroundings import (
+    address_finding,
+    clock_finding,
+    collector_findings,
+    disk_finding,
+)
+from service.settings import LoadedSettings, otel_variables
 
 
 def examine(loaded: LoadedSettings) -> Examination:
@@ -22,7 +29,11 @@ def examine(loaded: LoadedSettings) -> Examination:
 def _findings(loaded: LoadedSettings) -> Iterator[Finding]:
     yield from machine_findings()
     yield from package_findings()
+    yield address_finding(loaded.settings.server)
     yield _state(loaded.state_directory)
+    yield disk_finding(loaded)
+    yield clock_finding(SystemClock())
+    yield from collector_findings(otel_variables())
     yield from store_findings(loaded.settings)
     yield from bundle_findings(loaded)
     yield from gpu_findings()

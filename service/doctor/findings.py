@@ -15,7 +15,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     """note: serving works without, or worse; problem: it does not work as it is."""
     found: str
     advice: str = ""
-    """What to do; empty if nothing."""
+    """What to do; empty where all is well, and only there."""
 
 
 class Examination(Struct, frozen=True, kw_only=True):
@@ -33,11 +33,11 @@ def ok(subject: str, found: str) -> Finding:
     return Finding(subject=subject, state="ok", found=found)
 
 
-def note(subject: str, found: str, advice: str = "") -> Finding:
+def note(subject: str, found: str, advice: str) -> Finding:
     """Serving works without, or worse."""
     return Finding(subject=subject, state="note", found=found, advice=advice)
 
 
-def problem(subject: str, found: str, advice: str = "") -> Finding:
+def problem(subject: str, found: str, advice: str) -> Finding:
     """Serving does not work as it is."""
     return Finding(subject=subject, state="problem", found=found, advice=advice)

@@ -34,7 +34,7 @@ def gpu_findings() -> Iterator[Finding]:
         driver_cuda = first.driver
         yield from _devices(cuda)
     except InputError as reason:
-        yield note("GPU", str(reason))
+        yield note("GPU", str(reason), "nothing, where a CPU is to serve; a GPU needs its driver")
     except EngineFailed as failure:
         advice = "end what uses it, or restart the machine"
         yield problem("GPU", f"it is there and does not answer: {failure}", advice)

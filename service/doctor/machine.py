@@ -68,7 +68,8 @@ def _processor(root: Path) -> Finding:
     name = fields.get("model name") or platform.processor() or platform.machine()
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
     if not flags:
-        return note("processor", f"{name}; the system does not say what it can do")
+        found = f"{name}; the system does not say what it can do"
+        return note("processor", found, "podium bench measures what it does")
     has = [feature for feature, names in FEATURES.items() if names & flags]
     found = f"{name}: {', '.join(has) or 'none of the extensions that speed up scoring'}"
     if not has:
@@ -88,7 +89,8 @@ def _memory(root: Path) -> Finding:
     available = _available_bytes(root)
     limits = [limit for limit in (available, _group_left_bytes(root)) if limit is not None]
     if not limits:
-        return note("memory", "the system does not say how much is free")
+        advice = f"see to {size(LEAST_MEMORY_BYTES)} for each worker"
+        return note("memory", "the system does not say how much is free", advice)
     free = min(limits)
     where = " in this control group" if available is None or free < available else ""
     if free < LEAST_MEMORY_BYTES:

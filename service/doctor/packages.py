@@ -18,7 +18,8 @@ def package_findings() -> Iterator[Finding]:
     try:
         named = by_extra(requires(DISTRIBUTION) or ())
     except PackageNotFoundError:
-        yield note("packages", "podium itself is not installed, so nothing says what it needs")
+        found = "podium itself is not installed, so nothing says what it needs"
+        yield note("packages", found, "pip install it: `make serve` does")
         named = {}
     for extra, names in named.items():
         if extra not in FOR_DEVELOPERS:

@@ -2,26 +2,20 @@
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 
-from service.doctor.findings import Finding, note, ok, problem
+from service.clock import SystemClock
+from service.doctor.findings import Finding, ok, problem
+from service.doctor.servers import Role, bounded, server_findings
 from service.errors import StartupError
 from service.settings import Settings
-from service.stores import (
-    EmbeddedStores,
-    cache_server_problems,
-    cluster_clients,
-    events_client,
-    events_server_problems,
-    redacted,
-)
+from service.stores import EmbeddedStores, cluster_clients, events_client, redacted
 
-_ANSWER_LIMIT_S = 2.0
+_ANSWER_LIMIT_S, _LOOK_LIMIT_S = 2.0, 10.0
 
 
 def store_findings(settings: Settings) -> Iterator[Finding]:
@@ -48,23 +42,20 @@ async def _embedded(settings: Settings, directory: Path) -> list[Finding]:
 
 
 async def _named(settings: Settings) -> list[Finding]:
+    """Each server that the settings name, for what is kept there."""
     redis, found = settings.redis, list[Finding]()
+    cache = Role(name="cache", limit_s=settings.cache.timeout_s)
+    events = Role(name="events", limit_s=settings.events.timeout_s)
     if redis.url is not None:
-        found += await _server("redis.url", redis.url, settings, cache_server_problems)
-    if redis.events_url is not None:
-        found += await _server("redis.events_url", redis.events_url, settings, _events_problems)
+        shares = redis.events_url in {None, redis.url}
+        found += await _server("redis.url", redis.url, settings, [cache, events][: 1 + shares])
+    if redis.events_url not in {None, redis.url}:
+        found += await _server("redis.events_url", str(redis.events_url), settings, [events])
     return found
 
 
-async def _events_problems(client: Redis) -> tuple[str, ...]:
-    return await events_server_problems(client)
-
-
 async def _server(
-    setting: str,
-    url: str,
-    settings: Settings,
-    problems: Callable[[Redis], Awaitable[tuple[str, ...]]],
+    setting: str, url: str, settings: Settings, roles: Sequence[Role]
 ) -> list[Finding]:
     shown = redacted(url)
     try:
@@ -75,16 +66,29 @@ async def _server(
         )
     except StartupError as error:
         return [problem(setting, str(error), f"correct {setting}")]
+    clock = SystemClock()
+    looks = [server_findings(setting, shown, client, roles, clock) for client in clients]
     try:
         async with asyncio.timeout(_ANSWER_LIMIT_S):
             await asyncio.gather(*(client.ping() for client in clients))
-        told = await asyncio.gather(*(problems(client) for client in clients))
-        # The nodes of a cluster are set up alike: each problem is told once.
-        notes = [note(setting, one) for one in dict.fromkeys(chain.from_iterable(told))]
-        return [ok(setting, f"{shown} answers"), *notes]
+        told = await asyncio.gather(*(bounded(look, _LOOK_LIMIT_S) for look in looks))
+        # The nodes of a cluster are set up alike: each thing is told once.
+        return list(dict.fromkeys(chain.from_iterable(told)))
     except (RedisError, OSError, TimeoutError) as error:
+        if _is_locked(error):
+            advice = f"correct user and password of {setting}"
+            return [problem(setting, f"{shown} does not let us in: {error}", advice)]
         found = f"{shown} does not answer ({type(error).__name__}: {error})"
         return [problem(setting, found, f"start it, or correct {setting}")]
     finally:
         for client in clients:
             await client.aclose()
+
+
+def _is_locked(error: BaseException | None) -> bool:
+    """Whether it is about user or password; redis-py wraps what it says while it connects."""
+    while error is not None:
+        if isinstance(error, AuthenticationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

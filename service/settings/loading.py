@@ -19,6 +19,7 @@ import msgspec.inspect
 from msgspec import Struct
 
 from service.errors import StartupError
+from service.settings.reading import read_text
 from service.settings.tree import Settings
 
 ENVIRONMENT_PREFIX = "PODIUM_"
@@ -50,6 +51,7 @@ def demo_settings_file() -> Path:
 def load_settings(
     file: Path,
     *,
+    text: str | None = None,
     environ: Mapping[str, str] | None = None,
     flags: Mapping[tuple[str, ...], object] | None = None,
 ) -> LoadedSettings:
@@ -57,6 +59,7 @@ def load_settings(
 
     Args:
         file: TOML.
+        text: What is in the file, where it has been read already.
         environ: In place of the process environment.
         flags: Key path such as ``("server", "port")`` to value.
 
@@ -64,20 +67,17 @@ def load_settings(
         StartupError: one line that names what was wrong: the file, variable
             or flag, and the key.
     """
-    tree = _read_toml(file)
-    overrides = [
-        *_from_environment(os.environ if environ is None else environ),
-        *_from_flags(flags or {}),
-    ]
+    tree = parse_settings(file, read_settings(file) if text is None else text)
+    overrides = list(overrides_of(os.environ if environ is None else environ, flags or {}))
     for override in overrides:
-        _put(tree, override, file)
+        lay_over(tree, override, file)
     try:
         settings = msgspec.convert(tree, Settings)
     except msgspec.ValidationError as error:
         text, _, place = str(error).partition(" - at `$.")  # without a place: the whole file
         section = re.split(r"[.\[`]", place)[0]
         where = f" in [{place.rstrip('`')}]" if place else ""
-        reason = f"{text}{where}{_choices(Settings, place)}"
+        reason = f"{text}{where}{choices(Settings, place)}"
         raise StartupError(f"{_sources(file, overrides, section)}: {reason}") from None
     _check_references(settings, _sources(file, overrides, "deployments", "surfaces"))
     return LoadedSettings(settings=settings, directory=file.resolve().parent)
@@ -101,18 +101,31 @@ def otel_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name.startswith("OTEL_")}
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
+def read_settings(file: Path) -> str:
+    """The text of a settings file.
+
+    Raises:
+        StartupError: it cannot be read.
+    """
     try:
-        return tomllib.loads(file.read_text("utf-8"))
+        return read_text(file, "the settings")
     except FileNotFoundError:
         raise StartupError(f"{file}: there is no such settings file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartupError(f"{file}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+
+
+def parse_settings(file: Path, text: str) -> dict[str, Any]:
+    """What a file says, unchecked.
+
+    Raises:
+        StartupError: it is not TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise StartupError(f"{file}: not valid TOML: {error}") from None
 
 
-class _Override(Struct, frozen=True):
+class Override(Struct, frozen=True):
     """One setting that goes before the file."""
 
     source: str
@@ -120,30 +133,45 @@ class _Override(Struct, frozen=True):
     value: object
 
 
-def _from_environment(environ: Mapping[str, str]) -> Iterator[_Override]:
+def overrides_of(
+    environ: Mapping[str, str], flags: Mapping[tuple[str, ...], object]
+) -> Iterator[Override]:
+    """What goes before the file, the strongest last.
+
+    Raises:
+        StartupError: a variable or flag is no setting, or cannot be one's value.
+    """
+    yield from _from_environment(environ)
+    yield from _from_flags(flags)
+
+
+def variables_of(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables with our prefix, settings or not."""
+    return {name: text for name, text in environ.items() if name.startswith(ENVIRONMENT_PREFIX)}
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[Override]:
     """Settings from variables with our prefix; a misspelt one is refused.
 
     Only names with a double underscore are ours to refuse: Kubernetes sets
     PODIUM_PORT and the like for a service called podium.
     """
-    for name, text in environ.items():
-        if not name.startswith(ENVIRONMENT_PREFIX):
-            continue
+    for name, text in variables_of(environ).items():
         path = tuple(name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
         if path in _types():
-            yield _Override(name, path, _read_variable(name, text, _types()[path]))
+            yield Override(name, path, _read_variable(name, text, _types()[path]))
         elif len(path) > 1:
             raise StartupError(f"{name}: there is no such setting; {_close(path)}")
 
 
-def _from_flags(flags: Mapping[tuple[str, ...], object]) -> Iterator[_Override]:
+def _from_flags(flags: Mapping[tuple[str, ...], object]) -> Iterator[Override]:
     for path, value in flags.items():
         source = f"the flag for {'.'.join(path)}"
         try:
             msgspec.convert(value, _types()[path])
         except msgspec.ValidationError as error:
             raise StartupError(f"{source}: {error}") from None
-        yield _Override(source, path, value)
+        yield Override(source, path, value)
 
 
 def _read_variable(name: str, text: str, field_type: Any) -> object:
@@ -154,12 +182,12 @@ def _read_variable(name: str, text: str, field_type: Any) -> object:
         return msgspec.to_builtins(msgspec.convert(value, field_type, strict=is_json))
     except msgspec.ValidationError as error:
         place = str(error).partition(" - at `$")[2]
-        raise StartupError(f"{name}: {error}{_choices(field_type, place)}") from None
+        raise StartupError(f"{name}: {error}{choices(field_type, place)}") from None
     except (msgspec.DecodeError, UnicodeError) as error:
         raise StartupError(f"{name}: is not JSON, as a list or table has to be: {error}") from None
 
 
-def _choices(root: Any, place: str) -> str:
+def choices(root: Any, place: str) -> str:
     """What a setting may be, where that is one of a few words.
 
     Args:
@@ -202,7 +230,12 @@ def _close(path: tuple[str, ...]) -> str:
     return f"did you mean {near[0]}?" if near else "deploy/settings.example.toml lists them all"
 
 
-def _put(tree: dict[str, Any], override: _Override, file: Path) -> None:
+def lay_over(tree: dict[str, Any], override: Override, file: Path) -> None:
+    """Put a setting into what a file says.
+
+    Raises:
+        StartupError: there is a value where its table belongs.
+    """
     for key in override.path[:-1]:
         inner = tree.setdefault(key, {})
         if not isinstance(inner, dict):
@@ -211,30 +244,34 @@ def _put(tree: dict[str, Any], override: _Override, file: Path) -> None:
     tree[override.path[-1]] = override.value
 
 
-def _sources(file: Path, overrides: Sequence[_Override], *sections: str) -> str:
+def _sources(file: Path, overrides: Sequence[Override], *sections: str) -> str:
     """The file, and what else had a say in some sections of the settings."""
     others = [override.source for override in overrides if override.path[0] in sections]
     return " with ".join([str(file), *others])
 
 
 def _check_references(settings: Settings, sources: str) -> None:
+    for reason in reference_problems(settings):
+        raise StartupError(f"{sources}: {reason}")
+
+
+def reference_problems(settings: Settings) -> Iterator[str]:
+    """What names something that is not there, or cannot stand together."""
     names = settings.deployments
     if not names:
-        raise StartupError(f"{sources}: [deployments] is empty; name at least one deployment")
+        yield "[deployments] is empty; name at least one deployment"
     for surface, deployment in settings.surfaces.items():
-        if deployment not in names:
+        if names and deployment not in names:
             known = ", ".join(sorted(names))
-            raise StartupError(
-                f"{sources}: surface {surface!r} names deployment {deployment!r}; known: {known}"
-            )
+            yield f"surface {surface!r} names deployment {deployment!r}; known: {known}"
     if "default" not in settings.surfaces and len(names) > 1:
-        raise StartupError(f"{sources}: [surfaces] needs `default`, there are several deployments")
+        yield "[surfaces] needs `default`, there are several deployments"
     for name, deployment_settings in names.items():
         engines = deployment_settings.engines
         if "popularity" in engines and engines != ("popularity",):
-            raise StartupError(
-                f"{sources}: deployments.{name}.engines: popularity stands alone; "
+            yield (
+                f"deployments.{name}.engines: popularity stands alone; "
                 "as a fallback it needs no engine, see allow_degraded"
             )
         if len(set(engines)) != len(engines):
-            raise StartupError(f"{sources}: deployments.{name}.engines names an engine twice")
+            yield f"deployments.{name}.engines names an engine twice"

@@ -37,7 +37,9 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     workers: Annotated[int, Meta(ge=0, le=256)] = 0
     """Processes that serve; 0 picks as many as suit the machine and prints the number."""
     max_body_bytes: Annotated[int, Meta(ge=1, le=1_073_741_824)] = 1_048_576
-    """Larger bodies are answered with 413."""
+    """Larger bodies are answered with 413; of `/v2/models/.../infer` this is for the JSON."""
+    max_tensor_bytes: Annotated[int, Meta(ge=1, le=1_073_741_824)] = 16_777_216
+    """The same for whole bodies of `/v2`, after they are uncompressed: JSON and binary tensors."""
     drain_notice_s: Annotated[float, Meta(ge=0, le=3_600)] = 0.0
     """How long SIGTERM goes on serving while `/health/ready` says 503: the time that balancers
     need to see it. Then the address is closed."""
@@ -58,8 +60,12 @@ class ApiKey(Section, frozen=True, kw_only=True):
     """A caller: the SHA-256 of its bearer key, in hex, and what it may do."""
 
     name: Annotated[str, Meta(min_length=1)]
+    """Who calls, for logs."""
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    """The key's digest, such as `printf %s "$KEY" | sha256sum` prints."""
     scopes: tuple[Scope, ...]
+    """rank asks for slates, events reports impressions and clicks, read looks at experiments, and
+    admin changes them, the cache and the models, and may force variants."""
 
 
 class AuthSettings(Section, frozen=True, kw_only=True):
@@ -224,6 +230,9 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     triton_url: Annotated[str, Meta(pattern=r"^[^/@\s]+:[0-9]{1,5}$")] | None = None
     """host:port of a Triton server's HTTP endpoint, for the engine `triton`. Its model is named
     <name>-<version>-<precision>, such as movielens-1c9fa2a1-fp16."""
+    triton_key: Annotated[str, Meta(pattern=r"^[!-~]([ -~]{0,1022}[!-~])?$")] | None = None
+    """API key for that server, sent as `Authorization: Bearer`: of another Podium, one with the
+    scope `rank`. Better told by the environment than written here."""
 
     def __post_init__(self) -> None:
         rising = tuple(sorted(set(self.row_buckets)))
@@ -244,6 +253,7 @@ class DeploymentSettings(Section, frozen=True, kw_only=True):
     model: Annotated[str, Meta(min_length=1)]
     """``name`` (the version that was activated, else the newest) or ``name@version``, for good."""
     precision: str = "fp32"
+    """Which of the bundle's graphs, such as fp16; `podium bundle inspect` lists them."""
     engines: Annotated[tuple[EngineName, ...], Meta(min_length=1)] = ("onnxruntime-cpu",)
     """In order; a failed call is scored again by the next. "popularity" needs no engine."""
     cache: CacheMode = "exact"
@@ -296,15 +306,19 @@ class EventSettings(Section, frozen=True, kw_only=True):
 
 
 class TelemetrySettings(Section, frozen=True, kw_only=True):
-    """Logs and traces. Exporters and samplers follow the standard OTEL_* variables."""
+    """Logs, traces and metrics. Exporters and samplers follow the standard OTEL_* variables."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity of a log line."""
     sample_ratio: Fraction = 0.1
-    """Share of traces started here that are recorded, unless OTEL_TRACES_SAMPLER says else."""
+    """Share of traces started here that are recorded, unless OTEL_TRACES_SAMPLER says else. 1: all
+    are sent, and a collector decides which to keep (deploy/otel/collector.yaml)."""
     context_ids: bool = False
     """Whether spans of experiments carry a digest of the user or session (feature_flag.context.id):
     finds one user's requests, and puts a pseudonym of every user into the traces."""
+    triton_names: bool = False
+    """Whether /metrics shows Triton's names (nv_inference_*, nv_gpu_*) as well, for dashboards and
+    autoscalers that are written for them."""
 
 
 class Settings(Section, frozen=True, kw_only=True):

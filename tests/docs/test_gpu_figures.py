@@ -16,12 +16,15 @@ _GPU = re.compile(r"\b(GPUs?|TensorRT|CUDA|NVIDIA|T4|L4|L40S?|A10G?|A100|H100|H2
 _FIGURE = re.compile(
     r"\b\d[\d.,]*\s*(?:(?:ms|µs|us|x|times|percent)\b|%|(?:rows|requests|req|predictions)/s)"
 )
+_PRINTED = re.compile(r"<!-- begin -->.*?<!-- end -->", re.DOTALL)
+"""What a command printed that says itself what is assumed; a test holds the page to it."""
 _PROOF = re.compile(r"deploy/gpu/[\w.-]+\.json")
 
 
 def claims(text: str) -> list[str]:
     """Paragraphs and list items with a measured figure of a GPU, and no proof that has it."""
-    items = re.split(r"\n\s*\n|\n(?=[*\-|] ?)", text)
+    written_by_people = _PRINTED.sub("", text)
+    items = re.split(r"\n\s*\n|\n(?=[*\-|] ?)", written_by_people)
     named = {f"deploy/gpu/{file.name}" for file in PROOFS}
     return [
         item

@@ -41,7 +41,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 1) 
 
 
 def test_a_model_is_measured_and_settings_are_recommended(tiny, capsys):
-    files = ["--json", "b.json", "--plot", "b.svg"]
+    files = ["--out", "b.json", "--plot", "b.svg"]
 
     assert run(["bench", "tiny", *QUICK, *files, "--price", "0.10"]) == 0
 
@@ -79,7 +79,7 @@ def test_a_version_that_was_named_is_named_in_the_settings(tiny, capsys):
 
 
 def test_json_on_standard_output_stands_alone(tiny, capsys):
-    assert run(["bench", "tiny", *QUICK, "--json", "-"]) == 0
+    assert run(["bench", "tiny", *QUICK, "--json"]) == 0
 
     printed = capsys.readouterr()
     assert msgspec.json.decode(printed.out, type=Profile).model == "tiny"
@@ -101,7 +101,7 @@ def test_json_on_standard_output_stands_alone(tiny, capsys):
         (["--seconds", "nan"], "--seconds"),
         (["--split", "maybe"], "--split"),
         (["--plot", "b.png"], "--plot draws SVG: name a file that ends in .svg, not b.png"),
-        (["--plot", "b.svg", "--json", "./b.svg"], "name two files"),
+        (["--plot", "b.svg", "--out", "./b.svg"], "name two files"),
     ],
 )
 def test_wrong_options_are_one_line(tiny, capsys, arguments, says):
@@ -115,7 +115,7 @@ def test_wrong_options_are_one_line(tiny, capsys, arguments, says):
         (["tiny@00000000"], "there is no bundle tiny@00000000"),
         (["tiny", "--bundles", "elsewhere"], "elsewhere holds no bundles"),
         (["--bundles", "elsewhere"], "elsewhere: name a model, there is none"),
-        (["tiny", "--json", "missing/b.json"], "missing/b.json: cannot be written"),
+        (["tiny", "--out", "missing/b.json"], "missing/b.json: cannot be written"),
         (["tiny", "--plot", "missing/b.svg"], "missing/b.svg: cannot be written"),
         (["tiny", "--precisions", "fp8"], "fp8: tiny@"),
         (["tiny", "--threads", "1000"], "1000 threads: more than the"),

@@ -56,7 +56,7 @@ def test_the_figures_are_kept_beside_the_bundle_and_inspect_shows_them(segmented
 
 
 def test_json_alone_goes_to_standard_output(segmented, capsysbinary):
-    assert run(["cache", "evaluate", "--bundle", "segmented", *QUICK, "--json", "-"]) == 0
+    assert run(["cache", "evaluate", "--bundle", "segmented", *QUICK, "--json"]) == 0
 
     printed = msgspec.json.decode(capsysbinary.readouterr().out, type=CacheEvaluation)
 

@@ -34,7 +34,7 @@ def config(tmp_path):
     write_tiny_bundle(tmp_path / "bundles")
     file = tmp_path / "podium.toml"
     file.write_text(
-        'state_directory = "state"\n[models]\ndirectory = "bundles"\n'
+        'state_directory = "state"\n[server]\nport = 0\n[models]\ndirectory = "bundles"\n'
         '[deployments.only]\nmodel = "tiny"\n[engine]\nrow_buckets = [16]\n'
     )
     return file

@@ -33,7 +33,7 @@ def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Logs:
 
 
 def evaluated(*arguments: str) -> Evaluation:
-    assert run(["evaluate", *arguments, *QUICK, "--json", "found.json"]) == 0
+    assert run(["evaluate", *arguments, *QUICK, "--out", "found.json"]) == 0
     return msgspec.json.decode(Path("found.json").read_bytes(), type=Evaluation)
 
 
@@ -128,7 +128,7 @@ def test_a_second_bundle_is_compared_and_encodes_the_log_itself(logs: Logs, tmp_
 def test_json_on_standard_output_is_alone_there(
     logs: Logs, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["evaluate", "small", "--data", "log", *QUICK, "--json", "-"]) == 0
+    assert run(["evaluate", "small", "--data", "log", *QUICK, "--json"]) == 0
 
     found = msgspec.json.decode(capsys.readouterr().out, type=Evaluation)
     assert found.rows == 24
@@ -193,7 +193,7 @@ def test_a_run_of_other_features_is_refused(
         (["--data", "log", "--against", "small"], 1, "to be held against itself"),
         (["--data", "log", "--segment", "colour"], 1, "no feature 'colour' to cut by; there are"),
         (["--data", "log", "--html", "no/report.html"], 1, "no/report.html: cannot be written"),
-        (["--data", "log", "--json", "log"], 1, "log: is a folder; name a file"),
+        (["--data", "log", "--out", "log"], 1, "log: is a folder; name a file"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_leaves_no_file(
@@ -220,9 +220,7 @@ def test_a_log_without_labels_to_measure_on_is_refused(
     tables["interactions"] = [{**row, "clicked": clicked} for row in tables["interactions"]]
     write_log(Path("log"), tables)
 
-    assert words in refused(
-        capsys, "small", "--data", "log", "--html", "r.html", "--json", "r.json"
-    )
+    assert words in refused(capsys, "small", "--data", "log", "--html", "r.html", "--out", "r.json")
 
 
 def test_test_rows_of_one_class_are_refused(logs: Logs, capsys: pytest.CaptureFixture[str]) -> None:
@@ -251,7 +249,5 @@ def test_a_log_that_lacks_a_feature_of_the_model_is_refused(
 def test_two_reports_in_one_file_are_refused(
     logs: Logs, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    error = refused(
-        capsys, "small", "--data", "log", "--json", "m.out", "--html", "./m.out", code=2
-    )
-    assert "--json and --html are both m.out" in error
+    error = refused(capsys, "small", "--data", "log", "--out", "m.out", "--html", "./m.out", code=2)
+    assert "--out and --html are both m.out" in error

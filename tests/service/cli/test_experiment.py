@@ -1,5 +1,6 @@
 """``podium experiment``: one line for every answer that is not the expected one."""
 
+import json
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -56,7 +57,10 @@ def answering(body, status=200, *, asked=None):
 def refused(capsys, *arguments):
     assert run(["experiment", *arguments]) == 1
     printed = capsys.readouterr()
-    assert printed.out == ""
+    if "--json" in arguments:
+        assert json.loads(printed.out)["error"]["message"] == printed.err[len("podium: ") : -1]
+    else:
+        assert printed.out == ""
     assert printed.err.startswith("podium: ")
     assert printed.err.count("\n") == 1
     return printed.err
