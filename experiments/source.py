@@ -99,10 +99,15 @@ def _named(document: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("an experiment is written as [[experiment]], with two brackets")
     if not isinstance(tables, list):
         return document
-    return {**document, "experiment": [_with_variants(table) for table in tables]}
+    return {**document, "experiment": [named_table(table) for table in tables]}
 
 
-def _with_variants(table: Any) -> Any:
+def named_table(table: Any) -> Any:
+    """One experiment of a file with the names of the fields of `Experiment`.
+
+    Raises:
+        ValueError: it says what a file cannot say, or says it in another form.
+    """
     if not isinstance(table, dict):
         return table
     if "variants" in table:

@@ -15,14 +15,18 @@ from functools import partial
 from importlib.metadata import version
 
 import msgspec
+from litestar import Request
 from litestar.types import ASGIApp
 from msgspec import Struct
 
 from ranking_models.schema import FeatureSchema
 from service.api.access import Access
 from service.api.application import application
+from service.api.dashboard.samples import SAMPLES, Sampler
+from service.api.dashboard.watching import Sources, Watching
 from service.api.draining import Draining
 from service.api.given import CacheParts, RankingParts
+from service.api.open_inference import OpenInference
 from service.cache.opening import score_store
 from service.cache.rows import RowLevels
 from service.cache.slates import SlateCache, lifetimes
@@ -39,8 +43,12 @@ from service.express.shared import SharedLane
 from service.feature_names import FeatureNames
 from service.feedback import Feedback, open_feedback
 from service.fleet import Alone, Fleet
+from service.gauges import watch_breakers, watch_experiments, watch_gpu_memory
 from service.health import Health
 from service.heap import settled
+from service.oip.inference import Inference
+from service.oip.models import ServedModels
+from service.oip.statistics import Statistics
 from service.probes import Probe, experiments_health, probes, watch
 from service.processes.figures import FIGURES, Reporter
 from service.processes.handover import Handover
@@ -59,6 +67,7 @@ from service.stores import (
     redacted,
 )
 from service.telemetry import Telemetry, configure_logging, create_telemetry, export_settings
+from service.telemetry.gpu import gpu_figures
 from service.warming.inspection import Inspector
 from service.warming.opening import open_cache_server
 from service.warming.server import CacheServer
@@ -90,10 +99,14 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     """What else says how this service is."""
     handover: Handover | None = None
     """The way to the other workers; None where there are none."""
+    service: str | None = None
+    """The name of this run of the service; None where this is its only process."""
     consumer: str | None = None
     """What the event server is to call this process; None for any name."""
     engines: socket.socket | None = None
     """The way to the engine process; None where every worker owns its engines."""
+    number: int = 0
+    """Which of several workers this is."""
 
 
 class _Parts(Struct, frozen=True, kw_only=True):
@@ -110,6 +123,7 @@ class _Parts(Struct, frozen=True, kw_only=True):
     rollouts: Rollouts
     feedback: Feedback
     shadow: ShadowScorer
+    sampler: Sampler
 
 
 @asynccontextmanager
@@ -134,7 +148,16 @@ async def running(
         stack.callback(telemetry.shutdown)
         if around is None:
             own = await stack.enter_async_context(embedded_stores(loaded))
-            way = stack.enter_context(shared_engines(loaded, settings.server.drain_timeout_s))
+            way = stack.enter_context(
+                shared_engines(
+                    loaded,
+                    settings.server.drain_timeout_s,
+                    telemetry.metrics.engine_process_ended,
+                )
+            )
+            telemetry.metrics.collect_from(
+                stack.enter_context(gpu_figures(triton_names=settings.telemetry.triton_names))
+            )
             around = Surroundings(fleet=Alone(), stores=own, probes={}, engines=way)
         stores = around.stores
         cache = await stack.enter_async_context(_cache(stores, settings, telemetry, clock))
@@ -155,10 +178,14 @@ async def running(
         stack.push_async_callback(shadow.stop)
         await models.catch_up()
         rollouts = await stack.enter_async_context(
-            open_rollouts(loaded, stores.events_url, models.deployments, clock)
+            open_rollouts(
+                loaded, stores.events_url, models.deployments, clock, service=around.service
+            )
         )
         scorer = SlateScorer(telemetry=telemetry, clock=clock)
         stack.push_async_callback(scorer.stop)
+        sampler = Sampler(telemetry.metrics.families, clock)
+        stack.callback(asyncio.create_task(sampler.run(), name="live page's samples").cancel)
         podium = _podium(
             _Parts(
                 settings=settings,
@@ -172,6 +199,7 @@ async def running(
                 rollouts=rollouts,
                 feedback=feedback,
                 shadow=shadow,
+                sampler=sampler,
             )
         )
         with settled():
@@ -193,7 +221,11 @@ def _podium(parts: _Parts) -> Podium:
     )
     reporter = Reporter(telemetry.metrics.families)
     parts.around.fleet.on(FIGURES, reporter.answer)
-    watch(telemetry.metrics, parts.cache, feedback, parts.models.deployments)
+    parts.around.fleet.on(SAMPLES, parts.sampler.answer)
+    watch(
+        telemetry.metrics, parts.cache, feedback, parts.models.deployments, engine=settings.engine
+    )
+    _watch_more(parts)
     telemetry.metrics.watch_cache_renewals(lambda: msgspec.structs.asdict(parts.scorer.renewals))
     telemetry.metrics.watch_shadow(lambda: msgspec.structs.asdict(parts.shadow.counts))
     names = _feature_names(parts.models.deployments)
@@ -209,16 +241,33 @@ def _podium(parts: _Parts) -> Podium:
         force_tokens=feedback.force_tokens,
     )
     caching = _cache_parts(parts, names, router, scorer)
-    given = {"parts": ranking, "access": ranking.access, "cache_parts": caching}
+    given = {
+        "parts": ranking,
+        "access": ranking.access,
+        "cache_parts": caching,
+        "v2": _open_inference(parts, ranking.access, state),
+    }
     app = application(given | _dependencies(parts, state), settings.server)
     return Podium(
-        asgi=telemetry.middleware(Draining(app, state)),
+        asgi=telemetry.middleware(
+            Draining(app, state),
+            may_force=lambda scope: ranking.access.allows(Request(scope), "admin"),
+        ),
         http=express_protocol(_lane(parts, ranking, state)),
         deployments=parts.models.deployments,
         health=state,
         stores_summary=_summary(settings, parts.around.stores),
         reporter=reporter,
     )
+
+
+def _watch_more(parts: _Parts) -> None:
+    metrics, settings, around = parts.telemetry.metrics, parts.settings, parts.around
+    deployments = parts.models.deployments
+    watch_breakers(metrics, parts.cache, parts.feedback.log.breaker, deployments)
+    watch_experiments(metrics, parts.rollouts, settings.experiments.price_per_hour)
+    holder = f"worker-{around.number}" if around.engines is None else "engine-process"
+    watch_gpu_memory(metrics, parts.models, holder)
 
 
 def _lane(parts: _Parts, ranking: RankingParts, state: Health) -> RankLane | SharedLane:
@@ -232,18 +281,31 @@ def _lane(parts: _Parts, ranking: RankingParts, state: Health) -> RankLane | Sha
 
 def _dependencies(parts: _Parts, state: Health) -> dict[str, object]:
     """What else handlers can ask for, by the name of their parameter."""
+    models = ModelReports(parts.models, parts.settings.surfaces, parts.around.fleet)
+    experiments = ExperimentReports(
+        parts.rollouts.live,
+        parts.rollouts.changes,
+        parts.feedback.statistics,
+        parts.clock,
+        price_per_hour=parts.settings.experiments.price_per_hour,
+    )
+    watching = Watching(
+        Sources(
+            fleet=parts.around.fleet,
+            models=models,
+            live=parts.rollouts.live,
+            reports=experiments,
+            health=state,
+            clock=parts.clock,
+        )
+    )
     return {
         "changes": ModelChanges(parts.models, parts.around.fleet),
-        "reports": ModelReports(parts.models, parts.settings.surfaces, parts.around.fleet),
+        "reports": models,
         "source": parts.rollouts.live,
         "experiment_changes": parts.rollouts.changes,
-        "experiment_reports": ExperimentReports(
-            parts.rollouts.live,
-            parts.rollouts.changes,
-            parts.feedback.statistics,
-            parts.clock,
-            price_per_hour=parts.settings.experiments.price_per_hour,
-        ),
+        "experiment_reports": experiments,
+        "watching": watching,
         "force_tokens": parts.feedback.force_tokens,
         "intake": parts.feedback.intake,
         "telemetry": parts.telemetry,
@@ -251,7 +313,28 @@ def _dependencies(parts: _Parts, state: Health) -> dict[str, object]:
         "fleet": parts.around.fleet,
         "clock": parts.clock,
         "body_limit": parts.settings.server.max_body_bytes,
+        "tensor_limit": parts.settings.server.max_tensor_bytes,
     }
+
+
+def _open_inference(parts: _Parts, access: Access, state: Health) -> OpenInference:
+    batching, models = parts.settings.batching, parts.models
+    served = ServedModels(models.deployments, lambda: models.standing_by, batching)
+    statistics = Statistics(served, parts.around.fleet)
+    return OpenInference(
+        models=served,
+        inference=Inference(
+            statistics,
+            parts.telemetry,
+            parts.clock,
+            most_rows=batching.max_waiting_rows,
+            most_json_bytes=parts.settings.server.max_body_bytes,
+        ),
+        statistics=statistics,
+        access=access,
+        health=state,
+        clock=parts.clock,
+    )
 
 
 def _cache_parts(
@@ -352,6 +435,7 @@ def _telemetry(settings: Settings, clock: Clock) -> Telemetry:
         surfaces=settings.surfaces,
         version=version("podium"),
         clock=clock,
+        triton_names=settings.telemetry.triton_names,
     )
 
 

@@ -40,6 +40,14 @@ class InvalidRequest(RankingError):
         super().__init__(message)
 
 
+class InvalidInference(RankingError):
+    """A request of the Open Inference Protocol that is none, or not one for this model."""
+
+    status = 400
+    code = "invalid_inference"
+    title = "The inference request is not valid"
+
+
 _PLACED = re.compile(r"(.*) - at `(key` in `)?(\$[^`]*)`", re.DOTALL)
 
 
@@ -139,9 +147,9 @@ class BodyTooLarge(RankingError):
     code = "body_too_large"
     title = "The body is too large"
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, what: str = "the body") -> None:
         self.limit_bytes = limit_bytes
-        super().__init__(f"the body is larger than {limit_bytes} bytes")
+        super().__init__(f"{what} is larger than {limit_bytes} bytes")
 
 
 class UnsupportedMediaType(RankingError):
@@ -156,6 +164,18 @@ class UnsupportedMediaType(RankingError):
         # A route that reads a missing body as empty takes no type at all as well.
         named = " or ".join(filter(None, expected))
         super().__init__(f"content type {got or 'missing'!r}; send {named}")
+
+
+class UnsupportedEncoding(RankingError):
+    """The body is compressed in a way that this route does not read."""
+
+    status = 415
+    code = "unsupported_encoding"
+    title = "Unsupported content encoding"
+
+    def __init__(self, got: str, expected: tuple[str, ...]) -> None:
+        self.got, self.expected = got, expected
+        super().__init__(f"content encoding {got[:80]!r}; send {' or '.join(expected)}, or none")
 
 
 class QueueFull(RankingError):
@@ -207,6 +227,19 @@ class NotReady(RankingError):
     title = "Not ready"
     retryable = True
     retry_after_s = 1.0
+
+
+class TooManyWatchers(RankingError):
+    """As many live pages are open as this process tells."""
+
+    status = 503
+    code = "too_many_watchers"
+    title = "Too many watch"
+    retryable = True
+    retry_after_s = 5.0
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"{most} live pages are open here already; close one")
 
 
 class EnginesFailed(RankingError):

@@ -35,6 +35,7 @@ class Health:
     def __init__(self, probes: Mapping[str, Callable[[], ComponentHealth]]) -> None:
         self._probes = dict(probes)
         self._draining = False
+        self._on_drain: list[Callable[[], None]] = []
 
     @property
     def is_draining(self) -> bool:
@@ -43,6 +44,12 @@ class Health:
     def drain(self) -> None:
         """From now on new traffic should go elsewhere."""
         self._draining = True
+        for told in self._on_drain:
+            told()
+
+    def on_drain(self, told: Callable[[], None]) -> None:
+        """Be told when a drain begins: replies that never end must do so then."""
+        self._on_drain.append(told)
 
     def readiness(self) -> Readiness:
         components = {name: probe() for name, probe in self._probes.items()}

@@ -11,6 +11,7 @@ from service.deployments import Deployment, Deployments
 from service.deployments.recovery import can_score
 from service.deployments.segment_rows import SEGMENT_MODES
 from service.engines.chain import EngineChain
+from service.engines.loading import prepared_sizes
 from service.engines.state import EngineState, total
 from service.events.aggregation import Aggregator
 from service.events.event_log import EventLog
@@ -20,6 +21,7 @@ from service.health import ComponentHealth
 from service.messages import EngineStatus
 from service.processes.board import Board
 from service.rollouts.live import LiveExperiments
+from service.settings import EngineSettings
 from service.stores import Stores
 from service.telemetry import names
 from service.telemetry.metrics import Metrics
@@ -52,7 +54,12 @@ def probes(
 
 
 def watch(
-    metrics: Metrics, cache: ScoreCache, feedback: Feedback, deployments: Deployments
+    metrics: Metrics,
+    cache: ScoreCache,
+    feedback: Feedback,
+    deployments: Deployments,
+    *,
+    engine: EngineSettings,
 ) -> None:
     """Let the gauges ask the components whenever the metrics are read."""
     metrics.watch_store("cache", lambda: _condition(cache.status().state == "connected"))
@@ -61,15 +68,15 @@ def watch(
         lambda: cache.status().first_level.bytes, lambda: cache.status().first_level.entries
     )
     _watch_feedback(metrics, feedback)
-    watch_deployments(metrics, deployments)
-    deployments.on_change(partial(watch_deployments, metrics, deployments))
+    watch_deployments(metrics, deployments, engine)
+    deployments.on_change(partial(watch_deployments, metrics, deployments, engine))
 
 
-def watch_deployments(metrics: Metrics, deployments: Deployments) -> None:
+def watch_deployments(metrics: Metrics, deployments: Deployments, settings: EngineSettings) -> None:
     """Show the deployments that serve now, and none that served before."""
     metrics.forget_models()
     for deployment in deployments.values():
-        _watch_deployment(metrics, deployment)
+        _watch_deployment(metrics, deployment, settings)
 
 
 def _watch_feedback(metrics: Metrics, feedback: Feedback) -> None:
@@ -77,11 +84,16 @@ def _watch_feedback(metrics: Metrics, feedback: Feedback) -> None:
     metrics.watch_store("events", lambda: _condition(not log.breaker.is_open))
     metrics.watch_events_kept(lambda: msgspec.structs.asdict(log.counts))
     metrics.watch_exposures_kept(lambda: msgspec.structs.asdict(feedback.sink.counts))
-    metrics.watch_spool(lambda: log.waiting_events, partial(_spool_counts, spool))
+    metrics.watch_spool(
+        lambda: log.waiting_events,
+        lambda: spool.counts.waiting_bytes,
+        spool.max_bytes,
+        partial(_spool_counts, spool),
+    )
     metrics.watch_aggregation(lambda: msgspec.structs.asdict(feedback.aggregator.counts))
 
 
-def _watch_deployment(metrics: Metrics, deployment: Deployment) -> None:
+def _watch_deployment(metrics: Metrics, deployment: Deployment, settings: EngineSettings) -> None:
     # The gauges get its chains and not the deployment: a forgotten gauge holds itself, what it
     # holds stays until Python collects, and a version that left waits for nobody to hold it.
     manifest, precision = deployment.bundle.manifest, deployment.model.precision
@@ -89,8 +101,15 @@ def _watch_deployment(metrics: Metrics, deployment: Deployment) -> None:
     metrics.model_loaded(manifest.name, manifest.version, precision)
     if deployment.batcher is None:
         return
-    metrics.watch_queue(model, precision, partial(_waiting_rows, deployment.batcher))
+    metrics.watch_queue(
+        model,
+        precision,
+        partial(_waiting_rows, deployment.batcher),
+        partial(_waiting_jobs, deployment.batcher),
+    )
     for place, state in enumerate(deployment.engines):
+        sizes = prepared_sizes(state.engine, settings)
+        metrics.engine_pads(manifest.name, manifest.version, state.engine.name, sizes)
         condition = partial(_engine_condition, deployment.chains, place)
         metrics.watch_engine(model, precision, state.engine.name, condition)
         status = partial(_engine_status, deployment.chains, place)
@@ -202,6 +221,10 @@ def _spool_counts(spool: Spool) -> dict[str, int]:
 
 def _waiting_rows(batcher: Batcher) -> float:
     return batcher.waiting_rows
+
+
+def _waiting_jobs(batcher: Batcher) -> float:
+    return batcher.waiting_jobs
 
 
 def _engine_condition(chains: Sequence[EngineChain], place: int) -> names.Condition:

@@ -161,6 +161,9 @@ class VariantReport(Struct, frozen=True, kw_only=True):
     candidates: int
     """Candidates of all its slates."""
     ctr: Measure
+    """With the interval for one look."""
+    ctr_always: Measure
+    """The same, always-valid: right at every look, for this variant by itself."""
     latency_ms: Latency
     cache: Cache
     degraded_share: float | None

@@ -3,6 +3,8 @@
 A slate counts in the variant that its unit was given, whatever engine answered in the end.
 """
 
+from collections.abc import Callable
+
 from experiments.bandit import Allocated, refuse_plain_tests, weighted_ctr
 from experiments.comparison import ComparisonSummary, comparison_sums, summary
 from experiments.definition import Variant
@@ -17,12 +19,12 @@ from experiments.report.values import (
     Quantiles,
     VariantReport,
 )
-from experiments.stats import NotEnoughData
+from experiments.stats import Interval, NotEnoughData
 from experiments.stats.cost import Cost, cost
 from experiments.stats.geometric import LatencySample, design_effect, geometric_mean
 from experiments.stats.quantile import Counts, quantile, quantile_interval
 from experiments.stats.rates import RateSample, rate_interval
-from experiments.stats.ratio import ratio_interval
+from experiments.stats.ratio import always_valid_ratio, ratio_interval
 from experiments.variant_statistics import VariantStatistics
 
 
@@ -44,7 +46,8 @@ def variant_report(
         impressions=sums.impressions,
         clicks=sums.clicks,
         candidates=sums.candidates,
-        ctr=_ctr(sums),
+        ctr=_ctr(sums, ratio_interval),
+        ctr_always=_ctr(sums, always_valid_ratio),
         latency_ms=latency,
         cache=Cache(
             hit_rate=share(sums.cache_hits, sums.cache_hits + sums.cache_misses),
@@ -111,9 +114,9 @@ def quantiles(counts: Counts, sample: LatencySample) -> Quantiles:
     return Quantiles(p50=at(0.50), p95=at(0.95), p99=at(0.99))
 
 
-def _ctr(sums: VariantStatistics) -> Measure:
+def _ctr(sums: VariantStatistics, interval: Callable[..., Interval]) -> Measure:
     found = measured(
-        lambda: ratio_interval(sums.ctr_sample, confidence=CONFIDENCE),
+        lambda: interval(sums.ctr_sample, confidence=CONFIDENCE),
         share(sums.clicks, sums.impressions),
     )
     # A ratio of sums may pass 1, but not the CTR that it estimates.

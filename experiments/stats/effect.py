@@ -94,6 +94,19 @@ def level(log_ratio: Estimate, *, confidence: float = 0.95) -> Interval:
     return _around(log_ratio, quantile_of_t((1 + confidence) / 2, log_ratio.freedom))
 
 
+def level_always(
+    log_ratio: Estimate, *, confidence: float = 0.95, tuning: float = TUNING / 2
+) -> Interval:
+    """The same, to be read as often as one likes; by itself, and not against another ratio.
+
+    The tuning is half of a comparison's, which counts the clicks of both variants.
+
+    Raises:
+        NotEnoughData: far too early; there is no finite interval.
+    """
+    return _around(log_ratio, reach(log_ratio, confidence=confidence, tuning=tuning))
+
+
 def _around(log_ratio: Estimate, far: float) -> Interval:
     """The interval of a ratio, so many standard errors around its logarithm."""
     ratio, half = exp(log_ratio.value), far * log_ratio.error

@@ -31,7 +31,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from experiments.stats import ROUNDING, Estimate, Interval, NotEnoughData
-from experiments.stats.effect import Effect, compare, compare_always, level
+from experiments.stats.effect import Effect, compare, compare_always, level, level_always
 from experiments.stats.estimate import difference
 from experiments.stats.sequential import TUNING, effective_size
 
@@ -79,6 +79,15 @@ def ratio_interval(sample: RatioSample, *, confidence: float = 0.95) -> Interval
         NotEnoughData: no numerator, too few clusters, or none that differs.
     """
     return level(log_ratio(sample), confidence=confidence)
+
+
+def always_valid_ratio(sample: RatioSample, *, confidence: float = 0.95) -> Interval:
+    """The same, to be read as often as one likes (`experiments.stats.sequential`).
+
+    Raises:
+        NotEnoughData: no numerator, too few clusters, none that differs, or far too early.
+    """
+    return level_always(log_ratio(sample), confidence=confidence)
 
 
 def ratio_difference(

@@ -28,7 +28,7 @@ from service.errors import (
     VersionInUse,
     VersionNotLoaded,
 )
-from service.messages import ModelsReply
+from service.messages import GpuMemory, ModelsReply
 from service.settings import DeploymentSettings
 
 _log = logging.getLogger(__name__)
@@ -52,6 +52,11 @@ class Models:
         self._standing_by: dict[tuple[str, str], tuple[Deployment, ...]] = {}
         self._changing = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
+
+    @property
+    def standing_by(self) -> tuple[Deployment, ...]:
+        """Loaded and warm, and served to nobody who does not ask for their version."""
+        return tuple(d for ready in self._standing_by.values() for d in ready)
 
     async def load(self, model: str, version: str) -> None:
         """Open a version, prove and warm up its engines, and let it stand by.
@@ -158,8 +163,13 @@ class Models:
         return ModelsReply(
             deployments=self.deployments.reports(surfaces),
             models=model_reports(self.deployments.values(), self._everything()),
-            gpu_memory=gpu_memory(self._loader.engines.memory),
+            gpu_memory=self.gpu_memory,
         )
+
+    @property
+    def gpu_memory(self) -> GpuMemory | None:
+        """What models hold of the GPU; None where none was ever loaded on one."""
+        return gpu_memory(self._loader.engines.memory)
 
     async def stop(self) -> None:
         """Let go what stands by, once `deployments` have stopped."""
@@ -203,8 +213,7 @@ class Models:
         await closed(self._loader.forget(self._everything()))
 
     def _everything(self) -> list[Deployment]:
-        standing_by = [d for ready in self._standing_by.values() for d in ready]
-        return [*self.deployments.values(), *standing_by]
+        return [*self.deployments.values(), *self.standing_by]
 
     # --- who follows what ------------------------------------------------------------
 

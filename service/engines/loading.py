@@ -136,7 +136,7 @@ class EngineLoader:
             raise StartupError(f"{graph}: {name} cannot load it: {failure}") from failure
         try:
             for engine in loaded.engines:
-                _prove(engine, bundle, precision, self._prepared_sizes(engine.info))
+                _prove(engine, bundle, precision, prepared_sizes(engine.info, self.settings))
         except BaseException:
             loaded.close()
             raise
@@ -252,10 +252,12 @@ class EngineLoader:
             opened.pop_all()
         return LoadedEngines(engines=tuple(engines))
 
-    def _prepared_sizes(self, info: EngineInfo) -> tuple[int, ...]:
-        if info.name not in BUCKETED:
-            return ()
-        return tuple(rows for rows in self.settings.row_buckets if rows <= info.max_batch_rows)
+
+def prepared_sizes(info: EngineInfo, settings: EngineSettings) -> tuple[int, ...]:
+    """The rows, rising, to the next of which an engine fills up a batch; () where it does not."""
+    if info.name not in BUCKETED:
+        return ()
+    return tuple(rows for rows in settings.row_buckets if rows <= info.max_batch_rows)
 
 
 @contextlib.contextmanager

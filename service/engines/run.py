@@ -19,7 +19,7 @@ from service.engines.progress import Progress
 from service.engines.rows import Rows
 from service.engines.scored import EveryEngineFailed, Places, ScoredBatch
 from service.errors import EngineFailed, OutOfDeviceMemory
-from service.telemetry import EngineCall, FallbackReason
+from service.telemetry import BatchTrace, EngineCall, FallbackReason, in_batch
 
 INVALID_SCORES = "invalid_scores"
 """Error type of a call that gave no probability at all."""
@@ -50,6 +50,8 @@ class Run:
         self._clock, self._max_execution_s = clock, max_execution_s
         self.call: Call | None = None
         """The call under way, for whoever watches that it comes back."""
+        self.trace: BatchTrace | None = None
+        """Of the batch, for what an engine asks another server for."""
         self._asked: Indexes | None = None  # the rows of that call; None: all
         self._next_place = 0
         self._scored: ScoredBatch | None = None  # by one engine, all of it, in one call
@@ -144,7 +146,8 @@ class Run:
         self.call = call
         scores = failure = None
         try:
-            scores = link.score(call, self._rows(call, rows))
+            with in_batch(self.trace):
+                scores = link.score(call, self._rows(call, rows))
         except EngineFailed as error:
             failure = error
         if not link.end(call):

@@ -14,24 +14,14 @@ import msgspec
 import numpy as np
 
 from ranking_models.bundle import Bundle
-from ranking_models.manifest import ModelManifest
 from ranking_models.schema import FeatureBatch, FeatureSchema, Float32
+from ranking_models.triton.border import OUTPUT, inputs_of, model_name
 from service.engines import EngineInfo
 from service.engines.triton_server import ModelMetadata, Tensor, TritonServer
 from service.errors import EngineFailed
 from service.settings import EngineSettings
 
-OUTPUT = "score"
 ANY = -1
-
-
-def model_name(manifest: ModelManifest, precision: str) -> str:
-    """What the server calls one graph of a bundle, such as ``movielens-1c9fa2a1-fp16``.
-
-    Triton numbers versions from 1, ours are hashes of the content: so the
-    version is part of the name, and of each model the server's default is used.
-    """
-    return f"{manifest.name}-{manifest.version}-{precision}"
 
 
 def why_absent(settings: EngineSettings) -> str | None:
@@ -119,7 +109,9 @@ def open_triton(
     if (reason := why_absent(settings)) or settings.triton_url is None:
         raise EngineFailed(reason or "no server is named")
     model = model_name(bundle.manifest, precision)
-    server = TritonServer(settings.triton_url, model, settings.max_execution_s)
+    server = TritonServer(
+        settings.triton_url, model, settings.max_execution_s, key=settings.triton_key
+    )
     try:
         return TritonEngine(server, info, bundle.schema)
     except (EngineFailed, msgspec.DecodeError) as failure:
@@ -128,13 +120,7 @@ def open_triton(
 
 
 def _inputs_of(schema: FeatureSchema) -> tuple[Tensor, ...]:
-    widths = {"dense": len(schema.dense), "ids": len(schema.ids)}
-    widths |= {f"multi_{spec.name}": spec.max_length for spec in schema.multi}
-    return tuple(
-        Tensor(name, "FP32" if name == "dense" else "INT32", (ANY, width))
-        for name, width in widths.items()
-        if width
-    )
+    return tuple(Tensor(t.name, t.datatype, (ANY, t.width)) for t in inputs_of(schema))
 
 
 def _check(metadata: ModelMetadata, inputs: Sequence[Tensor]) -> None:

@@ -1,5 +1,6 @@
 """What shoppers saw and did, what went wrong, and how that reads on a terminal."""
 
+import msgspec
 from msgspec import Struct
 
 from ranking_models.marketplace.exact import Float64
@@ -45,6 +46,23 @@ class Outcome(Struct, frozen=True, kw_only=True):
     events: dict[str, int]
     """Impressions and clicks by what became of them."""
     elapsed_s: float
+
+
+def plain_outcome(outcome: Outcome) -> dict[str, object]:
+    """The same as values that JSON takes; of nothing shown there is no CTR."""
+    variants = [
+        {"experiment": experiment, "variant": variant, **_plain_tally(tally)}
+        for (experiment, variant), tally in sorted(outcome.variants.items())
+    ]
+    return {
+        **msgspec.structs.asdict(outcome),
+        "everything": _plain_tally(outcome.everything),
+        "variants": variants,
+    }
+
+
+def _plain_tally(tally: Tally) -> dict[str, object]:
+    return {**msgspec.structs.asdict(tally), "true_ctr": tally.true_ctr}
 
 
 def render_outcome(outcome: Outcome) -> str:

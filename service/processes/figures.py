@@ -26,10 +26,11 @@ _SHARE: Final = 0.005
 class Figures:
     """What all workers counted, those that ended included."""
 
-    def __init__(self) -> None:
+    def __init__(self, parent: ParentMetrics | None = None) -> None:
+        """Prepare; `parent` has the parent's own figures, none of its own by default."""
         self._last: dict[object, bytes] = {}
         self._ended = Totals()
-        self.parent = ParentMetrics()
+        self.parent = ParentMetrics() if parent is None else parent
 
     def told(self, worker: object, figures: bytes | None) -> None:
         """A worker told its figures; None if it did not after all."""

@@ -30,6 +30,7 @@ from service.processes.connections import Acceptor, connection_pair, introduce, 
 from service.processes.crew import Switchboard
 from service.processes.figures import Figures
 from service.processes.restarts import Restarts
+from service.telemetry.parent import ParentMetrics
 
 WORKER_MODULE = "service.serving.worker"
 MOST_INTRODUCED = 16
@@ -81,6 +82,7 @@ class Supervisor:
         workers: int,
         stores_down: Callable[[], int],
         stop_limit_s: float,
+        metrics: ParentMetrics | None = None,
     ) -> None:
         """Prepare.
 
@@ -90,13 +92,14 @@ class Supervisor:
             workers: How many.
             stores_down: Which embedded servers are being restarted, one bit each.
             stop_limit_s: Workers that take longer to end are killed.
+            metrics: The parent's own figures; None: nothing but those of the workers' lives.
         """
         self._begin = begin
         self._stores_down = stores_down
         self._stop_limit_s = stop_limit_s
         self._board = Board.create(workers)
         self._lifeline = Lifeline()
-        self._figures = Figures()
+        self._figures = Figures(metrics)
         self._workers: dict[int, Worker] = {}
         self._switchboard = Switchboard(self._ready_workers, self._figures)
         self._acceptor = Acceptor(listener, self._takers)

@@ -1,7 +1,7 @@
 """The service in one process."""
 
 import socket
-import sys
+from collections.abc import Callable
 
 from service.app import running
 from service.processes.plan import WorkerPlan
@@ -10,7 +10,12 @@ from service.serving.welcome import welcome
 from service.settings import LoadedSettings
 
 
-async def serve_alone(loaded: LoadedSettings, listener: socket.socket, plan: WorkerPlan) -> None:
+async def serve_alone(
+    loaded: LoadedSettings,
+    listener: socket.socket,
+    plan: WorkerPlan,
+    announce: Callable[[str], None],
+) -> None:
     """Serve until a signal, then drain.
 
     Raises:
@@ -20,6 +25,5 @@ async def serve_alone(loaded: LoadedSettings, listener: socket.socket, plan: Wor
         settings = loaded.settings
         server = Server(podium, settings.server)
         host, port = listener.getsockname()[:2]
-        sys.stderr.write(welcome(podium, settings, plan, host, port))
-        sys.stderr.flush()
+        announce(welcome(podium, settings, plan, host, port))
         await server.serve(sockets=[listener])

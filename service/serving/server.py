@@ -18,6 +18,7 @@ from service.settings import ServerSettings
 
 LAST_WORDS_S = 1.0
 """For requests that the drain limit cuts off, to say so to their callers."""
+CLOSE = (b"connection", b"close")
 
 
 class Server(uvicorn.Server):
@@ -40,8 +41,15 @@ class Server(uvicorn.Server):
         asyncio.get_running_loop().call_later(notice_s, self.stop_soon)
 
     def say_draining(self) -> None:
-        """From now on new traffic should go elsewhere."""
+        """From now on new traffic should go elsewhere.
+
+        Callers that keep their connection leave it with their next reply: one
+        that is closed in the end may have a request on its way, which is lost.
+        """
         self._health.drain()
+        if CLOSE not in self.config.encoded_headers:
+            self.config.encoded_headers.append(CLOSE)  # taken over every second
+            self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
 
     def stop_soon(self) -> None:
         """Close idle connections, finish what is under way, and return from `serve`."""

@@ -2,7 +2,7 @@
 
 import signal
 import socket
-import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -15,13 +15,18 @@ from service.serving.signals import signals
 from service.settings import LoadedSettings, ServerSettings
 from service.stores import down_bits, embedded_stores
 from service.telemetry import configure_logging
+from service.telemetry.gpu import gpu_figures
+from service.telemetry.parent import ParentMetrics
 
 END_S = 10.0
 """What a worker may need besides its drain limits: events to the disk, spans to the collector."""
 
 
 async def serve_with_workers(
-    loaded: LoadedSettings, listener: socket.socket, plan: WorkerPlan
+    loaded: LoadedSettings,
+    listener: socket.socket,
+    plan: WorkerPlan,
+    announce: Callable[[str], None],
 ) -> None:
     """Serve until a signal, then drain.
 
@@ -34,13 +39,20 @@ async def serve_with_workers(
     async with AsyncExitStack() as stack:
         stores = await stack.enter_async_context(embedded_stores(loaded))
         # It ends after the workers, which finish with its engines what is under way.
-        engines = stack.enter_context(shared_engines(loaded, stop_limit_s))
+        metrics = ParentMetrics()
+        engines = stack.enter_context(
+            shared_engines(loaded, stop_limit_s, metrics.engine_process_ended)
+        )
+        metrics.collect_from(
+            stack.enter_context(gpu_figures(triton_names=settings.telemetry.triton_names))
+        )
         supervisor = Supervisor(
             _begin(loaded, listener, plan, engines),
             listener,
             workers=plan.workers,
             stores_down=partial(down_bits, stores),
             stop_limit_s=stop_limit_s,
+            metrics=metrics,
         )
         with signals(
             {
@@ -48,7 +60,7 @@ async def serve_with_workers(
                 signal.SIGINT: partial(supervisor.drain, 0.0),
             }
         ):
-            await supervisor.run(_announce)
+            await supervisor.run(announce)
 
 
 def longest_end_s(settings: ServerSettings) -> float:
@@ -72,8 +84,3 @@ def _begin(
         service=new_consumer(),
         engines=None if engines is None else engines.fileno(),
     )
-
-
-def _announce(welcome: str) -> None:
-    sys.stderr.write(welcome)
-    sys.stderr.flush()

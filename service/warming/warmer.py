@@ -129,25 +129,51 @@ class Warmer:
             for name, value in of.context.items()
         }
 
-    async def warm(self, wanted: WarmRequest) -> WarmReply:
+    async def warm(self, wanted: WarmRequest, *, noting: bool = True) -> WarmReply:
         """Compute and keep what is not kept yet, for about a second at most.
+
+        Args:
+            wanted: Which pages, from where.
+            noting: Note the place to go on at; not for who warms somewhere in between.
 
         Raises:
             InvalidRequest, CacheOff: as `pages`.
             CacheUnavailable: there is nothing to be kept in.
         """
         pages = self.pages(wanted)
+        async with self._one_at_a_time:
+            epoch = await self._epoch(pages)
+            first = await self._first(wanted, pages.cursor_key(epoch))
+            reply = await self._walk(wanted, pages, first, epoch)
+            if noting and reply.next > first:
+                await self.note(wanted, reply)
+            return reply
+
+    async def beginning(self, wanted: WarmRequest) -> WarmReply:
+        """What a warming begins with: nothing is done yet.
+
+        Raises:
+            InvalidRequest, CacheOff, CacheUnavailable: as `warm`.
+        """
+        pages = self.pages(wanted)
+        epoch = await self._epoch(pages)
+        first = await self._first(wanted, pages.cursor_key(epoch))
+        return _reply(wanted, pages, epoch, range(first, first), Counter())
+
+    async def note(self, of: PageOf, reached: WarmReply) -> None:
+        """Note that these pages are warm up to a place: gone with the epoch and the model.
+
+        Raises:
+            CacheUnavailable: no answer, or it takes no writes.
+        """
+        cursor = self.pages(of).cursor_key(reached.epoch)
+        await self._server.keep(cursor, str(reached.next).encode(), _CURSOR_TTL_S)
+
+    async def _epoch(self, pages: Pages) -> int:
         cache = pages.deployment.cache
         assert cache is not None, "it was looked at"
-        async with self._one_at_a_time:
-            await self._connected(cache)
-            epoch = cache.epoch
-            cursor = pages.cursor_key(epoch)
-            first = await self._first(wanted, cursor)
-            reply = await self._walk(wanted, pages, first, epoch)
-            if reply.next > first:
-                await self._server.keep(cursor, str(reply.next).encode(), _CURSOR_TTL_S)
-            return reply
+        await self._connected(cache)
+        return cache.epoch
 
     async def _connected(self, cache: ScoreCache) -> None:
         """Wait a little for a server that is left alone for a moment."""
@@ -177,19 +203,8 @@ class Warmer:
             await self._keep(pages, [fresh for _, fresh in done if fresh is not None])
             ends.update(end for end, _ in done)
             place = places.stop
-        return WarmReply(
-            deployment=pages.deployment.name,
-            model=pages.deployment.model,
-            epoch=epoch,
-            top=top,
-            first=first,
-            next=place,
-            computed=ends["computed"],
-            cached=ends["cached"],
-            empty=ends["empty"],
-            failed=ends["failed"],
-            waited_s=round(pace.waited_s, 3),
-        )
+        reply = _reply(wanted, pages, epoch, range(first, place), ends)
+        return msgspec.structs.replace(reply, waited_s=round(pace.waited_s, 3))
 
     async def _keep(self, pages: Pages, computed: list[Fresh]) -> None:
         """Have scores kept, all of them.
@@ -222,6 +237,24 @@ class Warmer:
             return "computed", scored.fresh
         known = scored.shared or scored.cache.result in ("hit", "stale")
         return "cached" if known else "failed", None
+
+
+def _reply(
+    wanted: WarmRequest, pages: Pages, epoch: int, done: range, ends: Counter[str]
+) -> WarmReply:
+    return WarmReply(
+        deployment=pages.deployment.name,
+        model=pages.deployment.model,
+        epoch=epoch,
+        top=min(wanted.top, pages.top),
+        first=done.start,
+        next=done.stop,
+        computed=ends["computed"],
+        cached=ends["cached"],
+        empty=ends["empty"],
+        failed=ends["failed"],
+        waited_s=0.0,
+    )
 
 
 def _lost(cache: ScoreCache) -> int:

@@ -58,6 +58,8 @@ def test_a_killed_engine_process_costs_no_request_and_comes_back(workers):
         assert any(reply["degraded"] == FALLBACK for reply in replies)
         assert replies[-1]["degraded"] is None
         assert opened(server) >= 1
+        page = server.client.get("/metrics").text
+        assert "podium_engine_process_restarts_total 1.0\n" in page
         left = children_of(server.process.pid)
         code, errors = server.stop()
     assert code == 0, errors

@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import struct
 
 import pytest
 
@@ -225,3 +226,21 @@ def counted(page):
     return {
         series: float(value) for series, value in found if not any(word in series for word in later)
     }
+
+
+def test_callers_that_pipeline_and_leave_are_no_errors_of_ours(server):
+    port = int(server.base_url.rpartition(":")[2])
+    asked = b"GET /v1/models HTTP/1.1\r\nHost: podium\r\n\r\n" * 20
+    at_once = struct.pack("ii", 1, 0)  # closing resets the connection: nothing more can be sent
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", port)) as line:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+            line.sendall(asked)
+            line.recv(1)
+    while True:
+        page = server.client.get("/metrics").text
+        if 'http_server_active_requests{http_request_method="GET",url_scheme="http"} 1.0' in page:
+            break
+
+    errors = [line for line in server.lines if '"level":"error"' in line]
+    assert errors == []

@@ -34,7 +34,7 @@ def ranked(server, *, key=None, **body):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the printed request is for curl")
 def test_the_printed_request_works_with_a_key_in_the_environment(guarded):
-    line = next(line for line in guarded.lines if "curl " in line)
+    line = next(line for line in guarded.welcome.splitlines() if "curl " in line)
 
     answers = [
         subprocess.run(
@@ -111,3 +111,16 @@ def test_only_a_key_with_the_scope_admin_changes_models(guarded):
 
     assert (unknown.status_code, unknown.json()["code"]) == (401, "unauthorised")
     assert (reader.status_code, reader.json()["code"]) == (403, "forbidden")
+
+
+def test_the_live_page_is_for_everybody_and_its_figures_for_readers(guarded):
+    events = "/dashboard/events"
+
+    assert guarded.client.get("/dashboard").status_code == 200
+    assert guarded.client.get(events).status_code == 401
+    backend = {"Authorization": f"Bearer {BACKEND}"}
+    assert guarded.client.get(events, headers=backend).status_code == 403
+    reader = {"Authorization": f"Bearer {READER}"}
+    with guarded.client.stream("GET", events, headers=reader) as reply:
+        assert reply.status_code == 200
+        assert next(reply.iter_lines()) == "event: hello"

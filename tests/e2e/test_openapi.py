@@ -16,8 +16,10 @@ BODIES = {
     **{("post", f"/v1/models/{{name}}/{v}"): {"application/json"} for v in CHANGES},
     **{("post", f"/v1/experiments/{{key}}/{v}"): {"application/json"} for v in VERBS},
 }
+TRACED = {("traceparent", "header"), ("tracestate", "header")}
 PARAMETERS = {
-    ("post", "/v1/rank"): {("X-Experiment-Variant", "header")},
+    ("post", "/v1/rank"): {("X-Experiment-Variant", "header"), *TRACED},
+    ("post", "/v1/events"): TRACED,
     ("get", "/v1/items/{item_id}/recommendations"): {
         ("item_id", "path"),
         ("k", "query"),
@@ -25,7 +27,9 @@ PARAMETERS = {
         ("user_id", "query"),
         ("session_id", "query"),
         ("force_token", "query"),
+        ("context", "query"),
         ("X-Experiment-Variant", "header"),
+        *TRACED,
     },
     ("post", "/v1/experiments/{key}/force-tokens"): {("key", "path")},
     ("get", "/v1/experiments/{key}"): {("key", "path")},
@@ -83,7 +87,11 @@ def test_the_query_of_an_item_page_is_described_as_it_is_read(operations):
     page = operations["get", "/v1/items/{item_id}/recommendations"]
 
     described = {p["name"]: p for p in page["parameters"] if p["in"] == "query"}
+    context = described.pop("context")
 
+    assert (context["style"], context["explode"], context["schema"]["type"]) == (
+        *("form", True, "object"),
+    )
     assert tuple(described) == PageQuery.__struct_fields__
     assert not any(parameter["required"] for parameter in described.values())
     schemas = {name: parameter["schema"] for name, parameter in described.items()}
@@ -112,10 +120,28 @@ def test_what_the_document_allows_is_taken(server, query):
 
 
 def test_whatever_fails_is_a_problem(operations):
+    readiness = {"schema": {"$ref": "#/components/schemas/Readiness"}}
     for name, operation in operations.items():
-        responses = operation["responses"]
-        assert not [status for status in responses if status.startswith("4")], name
-        assert responses["default"]["content"] == {"application/problem+json": PROBLEM}, name
+        for status, response in operation["responses"].items():
+            if status.startswith("2"):
+                continue
+            content = dict(response["content"])
+            if (name, status) == (("get", "/health/ready"), "503"):
+                assert content["application/json"]["schema"] == readiness["schema"]
+                continue
+            assert set(content) == {"application/problem+json"}, (name, status)
+            assert content["application/problem+json"]["schema"] == PROBLEM["schema"]
+        assert "default" in operation["responses"], name
+
+
+def test_what_needs_a_key_says_what_it_refuses_with(operations):
+    for name, operation in operations.items():
+        if operation.get("security") == []:
+            continue
+        assert {"401", "403"} <= set(operation["responses"]), name
+        assert "Needs the scope `" in operation["description"], name
+        for status in {"429", "503"} & set(operation["responses"]):
+            assert "Retry-After" in operation["responses"][status]["headers"], name
 
 
 def test_a_key_is_declared_and_may_be_left_out(document):

@@ -53,6 +53,22 @@ def test_rankings_go_on_during_the_notice():
         assert code == 0, errors
 
 
+def test_callers_leave_kept_connections_during_the_notice():
+    """Or a request that is on its way while its connection is closed would be lost."""
+    with serving(settings=server_settings("drain_notice_s = 30.0")) as server:
+        before = [server.rank(candidates=["i1"]), server.client.get("/health/live")]
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: httpx.get(f"{server.base_url}/health/ready").status_code == 503)
+
+        # The one is answered by the express lane, the other by the application.
+        after = [server.rank(candidates=["i1"]), server.client.get("/health/live")]
+
+        assert [reply.headers.get("connection") for reply in before] == [None, None]
+        assert [reply.headers.get("connection") for reply in after] == ["close", "close"]
+        server.process.send_signal(signal.SIGINT)
+        assert server.wait()[0] == 0
+
+
 def test_ctrl_c_gives_no_notice():
     with serving(settings=server_settings("drain_notice_s = 3600")) as server:
         server.process.send_signal(signal.SIGINT)

@@ -24,7 +24,7 @@ from service.probes import (
     workers_health,
 )
 from service.processes.board import Board
-from service.settings import EventSettings, RedisSettings
+from service.settings import EngineSettings, EventSettings, RedisSettings
 from service.stores import events_client
 from service.testing import FakeEngine, FaultyEngine
 from tests.support.bundles import write_tiny_bundle
@@ -163,8 +163,8 @@ def test_the_gauges_follow_the_version_that_serves(tmp_path, clock):
     deployments = Deployments([old])
     telemetry = quiet_telemetry(clock)
     metrics = telemetry.metrics
-    watch_deployments(metrics, deployments)
-    deployments.on_change(lambda: watch_deployments(metrics, deployments))
+    watch_deployments(metrics, deployments, EngineSettings())
+    deployments.on_change(lambda: watch_deployments(metrics, deployments, EngineSettings()))
 
     deployments.replace([new])
 
@@ -179,11 +179,11 @@ def test_the_gauges_of_a_version_that_left_do_not_hold_it(tiny_bundle, clock):
     metrics = quiet_telemetry(clock).metrics
     first, second = (deployment_of(tiny_bundle, FakeEngine(), clock=clock) for _ in range(2))
     deployments = Deployments([first])
-    watch_deployments(metrics, deployments)
+    watch_deployments(metrics, deployments, EngineSettings())
     gone = weakref.ref(first)
 
     deployments.replace([second])
-    watch_deployments(metrics, deployments)
+    watch_deployments(metrics, deployments, EngineSettings())
     gc.disable()
     del first
     gc.enable()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Literal
 
@@ -37,12 +37,15 @@ class Begin(Struct, frozen=True, kw_only=True):
 
 
 @contextlib.contextmanager
-def shared_engines(loaded: LoadedSettings, longest_end_s: float) -> Iterator[socket.socket | None]:
+def shared_engines(
+    loaded: LoadedSettings, longest_end_s: float, on_end: Callable[[], None]
+) -> Iterator[socket.socket | None]:
     """The engine process of a service, for a block of code, if its settings ask for one.
 
     Args:
         loaded: The settings.
         longest_end_s: How long workers may live when their parent has died.
+        on_end: Called on a thread whenever it ended unasked, before it is started again.
 
     Yields:
         As `engine_process`; None where every worker owns its engines.
@@ -60,17 +63,20 @@ def shared_engines(loaded: LoadedSettings, longest_end_s: float) -> Iterator[soc
         log_level=settings.telemetry.log_level,
         longest_end_s=longest_end_s,
     )
-    with engine_process(begin) as way:
+    with engine_process(begin, on_end=on_end) as way:
         yield way
 
 
 @contextlib.contextmanager
-def engine_process(begin: Begin, module: str = MODULE) -> Iterator[socket.socket]:
+def engine_process(
+    begin: Begin, module: str = MODULE, on_end: Callable[[], None] = lambda: None
+) -> Iterator[socket.socket]:
     """The engine process, for a block of code. A thread sees that it runs.
 
     Args:
         begin: What it is told.
         module: Its ``main``.
+        on_end: Called on a thread whenever it ended unasked.
 
     Yields:
         The way that lanes are sent by, to this run and all later ones. Workers
@@ -78,7 +84,7 @@ def engine_process(begin: Begin, module: str = MODULE) -> Iterator[socket.socket
     """
     ways = socket.socketpair()
     lifeline = os.pipe()
-    keeper = _Keeper(begin, module, (ways[1].fileno(), lifeline[0]))
+    keeper = _Keeper(begin, module, (ways[1].fileno(), lifeline[0]), on_end)
     try:
         ways[0].setblocking(False)
         keeper.start()
@@ -93,8 +99,15 @@ def engine_process(begin: Begin, module: str = MODULE) -> Iterator[socket.socket
 
 
 class _Keeper:
-    def __init__(self, begin: Begin, module: str, descriptors: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        begin: Begin,
+        module: str,
+        descriptors: tuple[int, int],
+        on_end: Callable[[], None],
+    ) -> None:
         self._begin, self._module, self._descriptors = begin, module, descriptors
+        self._on_end = on_end
         self._stopping = threading.Event()
         self._process = self._launch()
         self._thread = threading.Thread(target=self._keep, name="podium-keeper", daemon=True)
@@ -116,6 +129,7 @@ class _Keeper:
             code = self._process.wait()
             if self._stopping.is_set():
                 return
+            self._on_end()
             delay_s = restarts.after(time.monotonic() - started)
             how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
             _log.error("the engine process ended (%s): next start in %g s", how, delay_s)

@@ -21,6 +21,7 @@ from service.errors import StartupError
 from service.processes.child import end_with_parent
 from service.processes.plan import usable_cores
 from service.telemetry import configure_logging
+from service.telemetry.logs import log_what_nobody_catches
 
 HUNG_EXIT = 70
 """Of a process that cannot score any more; the next one can."""
@@ -38,6 +39,7 @@ def main(way: int, lifeline: int) -> None:
     """
     begin = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Begin)
     configure_logging(begin.log_level)
+    log_what_nobody_catches()
     _name_log_lines()
     threading.excepthook = _end_with_thread
     end_with_parent(lifeline, begin.longest_end_s)

@@ -279,6 +279,7 @@ def test_a_ctr_interval_ends_at_one():
     r = report(popularity=VariantStatistics.from_fields(fields))
 
     assert r.variants[0].ctr.high == 1.0
+    assert "far too early" in r.variants[0].ctr_always.missing
 
 
 def test_many_treatments_are_compared_each_with_the_control():

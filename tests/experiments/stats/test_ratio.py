@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from experiments.stats import NotEnoughData
-from experiments.stats.ratio import RatioSample, ratio_difference, ratio_interval
+from experiments.stats.ratio import (
+    RatioSample,
+    always_valid_ratio,
+    ratio_difference,
+    ratio_interval,
+)
 from experiments.variant_statistics import CELLS
 
 
@@ -116,6 +121,27 @@ def test_the_interval_covers_the_truth_whatever_the_number_of_users(users, runs,
 
     noise = 3 * sqrt(0.05 * 0.95 / usable)
     assert 0.93 - noise <= covered / usable <= 0.98 + noise
+
+
+def test_the_always_valid_interval_covers_the_truth_at_every_look():
+    """The page draws it every few seconds, and the one for one look is then wrong too often."""
+    rng = np.random.default_rng(8)
+    runs, ctr = 60, 0.1
+    missed = {"always": 0, "once": 0}
+    for _ in range(runs):
+        everybody = shoppers(rng, 4000, ctr)
+        outside = {"always": False, "once": False}
+        for users in range(200, 4001, 200):
+            seen = RatioSample(everybody.numerator[:users], everybody.denominator[:users])
+            always, once = always_valid_ratio(seen), ratio_interval(seen)
+            assert always.low < once.low < once.value < once.high < always.high
+            outside["always"] |= not always.low <= ctr <= always.high
+            outside["once"] |= not once.low <= ctr <= once.high
+        for kind, was in outside.items():
+            missed[kind] += was
+
+    assert missed["always"] / runs <= 0.05
+    assert missed["once"] / runs >= 0.2
 
 
 def test_a_binomial_interval_would_miss_the_truth_far_too_often():

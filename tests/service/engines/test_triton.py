@@ -9,10 +9,11 @@ import pytest
 
 from ranking_models.bundle import Bundle
 from ranking_models.schema import FeatureBatch
+from ranking_models.triton.border import model_name
 from service.clock import SystemClock
 from service.engines import EngineInfo
 from service.engines.loading import EngineLoader
-from service.engines.triton import TritonEngine, model_name, open_triton
+from service.engines.triton import TritonEngine, open_triton
 from service.errors import EngineFailed, StartupError
 from service.settings import EngineSettings
 from tests.support.bundles import write_tiny_bundle
@@ -42,7 +43,7 @@ def engine(server: V2Server, bundle: Bundle) -> Iterator[TritonEngine]:
     engine.close()
 
 
-def opened(address: str, bundle: Bundle) -> TritonEngine:
+def opened(address: str, bundle: Bundle, key: str | None = None) -> TritonEngine:
     manifest = bundle.manifest
     info = EngineInfo(
         name="triton",
@@ -51,7 +52,7 @@ def opened(address: str, bundle: Bundle) -> TritonEngine:
         version=manifest.version,
         max_batch_rows=manifest.max_batch_rows,
     )
-    settings = EngineSettings(triton_url=address, max_execution_s=TIMEOUT_S)
+    settings = EngineSettings(triton_url=address, triton_key=key, max_execution_s=TIMEOUT_S)
     return open_triton(bundle, "fp32", settings, info)
 
 
@@ -85,6 +86,19 @@ def test_every_instance_has_a_connection_of_its_own_and_keeps_it(server, bundle,
 
     assert server.connections == 2
     loaded.close()
+
+
+def test_every_request_shows_the_key(server, bundle):
+    engine = opened(server.address, bundle, key="a key")
+    engine.score(bundle.golden[0])
+    engine.close()
+
+    assert len(server.headers) == 3
+    assert {headers["authorization"] for headers in server.headers} == {"Bearer a key"}
+
+
+def test_without_a_key_none_is_shown(server, engine):
+    assert not any("authorization" in headers for headers in server.headers)
 
 
 def test_another_model_under_the_right_name_does_not_prove_itself(bundle, tmp_path):
