@@ -67,7 +67,7 @@ class RepositoryOptions(Struct, frozen=True, kw_only=True):
     """A compiled TensorRT plan of this graph, in its place."""
 
 
-class WrittenModel(Struct, frozen=True):
+class TritonModel(Struct, frozen=True):
     """A model in a repository."""
 
     name: str
@@ -77,8 +77,27 @@ class WrittenModel(Struct, frozen=True):
 
 def write_model(
     repository: Path, bundle: Bundle, precision: str, options: RepositoryOptions
-) -> WrittenModel:
+) -> TritonModel:
     """Write one graph; it is there completely or not at all.
+
+    Raises:
+        InputError: as of `planned_model`, or it cannot be written.
+    """
+    model = planned_model(repository, bundle, precision, options)
+    with new_folder(model.path) as unfinished:
+        (unfinished / VERSION).mkdir()
+        source = options.plan.path / PLAN if options.plan else bundle.graph(precision)
+        shutil.copyfile(source, unfinished / VERSION / model.config.default_model_filename)
+        (unfinished / LABELS).write_text("click\n")
+        _write_warmup(unfinished / WARMUP, bundle, model.config)
+        (unfinished / CONFIG).write_text(as_text(model.config), encoding="utf-8")
+    return model
+
+
+def planned_model(
+    repository: Path, bundle: Bundle, precision: str, options: RepositoryOptions
+) -> TritonModel:
+    """What `write_model` will write; nothing is written yet.
 
     Raises:
         InputError: the bundle has no such graph, Triton cannot run it, or the repository has the
@@ -86,22 +105,14 @@ def write_model(
     """
     if precision in _NOT_OF_TRITON:
         raise InputError(_NOT_OF_TRITON[precision])
-    graph = bundle.graph(precision)
+    bundle.graph(precision)
     if options.plan is not None:
         _check_plan(options.plan, bundle, precision)
     name = model_name(bundle.manifest, precision)
     folder = repository / name
     if folder.exists():
         raise InputError(f"{folder}: is there already; remove it, or write into another folder")
-    config = config_of(bundle, precision, options)
-    with new_folder(folder) as unfinished:
-        (unfinished / VERSION).mkdir()
-        source = options.plan.path / PLAN if options.plan else graph
-        shutil.copyfile(source, unfinished / VERSION / config.default_model_filename)
-        (unfinished / LABELS).write_text("click\n")
-        _write_warmup(unfinished / WARMUP, bundle, config)
-        (unfinished / CONFIG).write_text(as_text(config), encoding="utf-8")
-    return WrittenModel(name, folder, config)
+    return TritonModel(name, folder, config_of(bundle, precision, options))
 
 
 def config_of(bundle: Bundle, precision: str, options: RepositoryOptions) -> ModelConfig:

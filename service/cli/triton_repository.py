@@ -13,7 +13,7 @@ from service.settings import BatchPolicy
 
 if TYPE_CHECKING:
     from ranking_models.bundle import Bundle
-    from ranking_models.triton.repository import WrittenModel
+    from ranking_models.triton.repository import TritonModel
 
 Repository = Annotated[
     Path | None,
@@ -112,15 +112,15 @@ def export_models(target: TritonTarget, out: Path, reference: str, *, as_json: b
     return print_lines(told(models))
 
 
-def write_models(target: TritonTarget, bundle: "Bundle") -> tuple["WrittenModel", ...]:
-    """Write one model for each precision.
+def write_models(target: TritonTarget, bundle: "Bundle") -> tuple["TritonModel", ...]:
+    """Write one model for each precision, if every one of them can be.
 
     Raises:
-        InputError: one of them cannot be written; those before it are.
+        InputError: one of them cannot be written. None is, unless it is the disk that fails.
         StartupError: the settings cannot be read.
     """
     from ranking_models.tensorrt.plan_cache import read_plan
-    from ranking_models.triton.repository import RepositoryOptions, write_model
+    from ranking_models.triton.repository import RepositoryOptions, planned_model, write_model
 
     policy = _policy(target.settings)
     preferred = policy.preferred_batch_rows
@@ -134,12 +134,14 @@ def write_models(target: TritonTarget, bundle: "Bundle") -> tuple["WrittenModel"
         response_cache=not target.no_cache,
         plan=None if target.plan is None else read_plan(target.plan),
     )
+    for name in target.precisions:  # or the first would be in the way of a second try
+        planned_model(target.repository, bundle, name, options)
     return tuple(
         write_model(target.repository, bundle, name, options) for name in target.precisions
     )
 
 
-def told(models: Sequence["WrittenModel"]) -> tuple[str, ...]:
+def told(models: Sequence["TritonModel"]) -> tuple[str, ...]:
     """What was written, for people."""
     return tuple(
         f"wrote {model.path} for Triton's {model.config.backend} backend, "
@@ -148,7 +150,7 @@ def told(models: Sequence["WrittenModel"]) -> tuple[str, ...]:
     )
 
 
-def documents(models: Sequence["WrittenModel"]) -> list[dict[str, object]]:
+def documents(models: Sequence["TritonModel"]) -> list[dict[str, object]]:
     """What was written, for programs."""
     return [
         {

@@ -114,7 +114,7 @@ def open_triton(
     )
     try:
         return TritonEngine(server, info, bundle.schema)
-    except (EngineFailed, msgspec.DecodeError) as failure:
+    except EngineFailed as failure:
         server.close()
         raise EngineFailed(f"model {model}: {failure}") from failure
 

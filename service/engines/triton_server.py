@@ -10,6 +10,7 @@ knows how long a call takes.
 import http.client
 import select
 import time
+from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -18,8 +19,12 @@ from msgspec import Struct
 from service.errors import EngineFailed
 from service.telemetry import outgoing_call
 
+T = TypeVar("T")
+
 CHUNK_BYTES = 1 << 16
 HEADER_LENGTH = "Inference-Header-Content-Length"
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""How JSON can be none, or not what it should be; the last is nesting without an end."""
 _NO_ACCESS = (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
 
 
@@ -95,12 +100,12 @@ class TritonServer:
         Raises:
             EngineFailed: the server cannot be reached, or has no such model.
         """
-        return msgspec.json.decode(self._request("GET", "").body, type=ModelMetadata)
+        return self._read("", ModelMetadata)
 
     def config(self) -> ModelConfig:
         """How the model runs; of a server that does not say, nothing."""
         try:
-            return msgspec.json.decode(self._request("GET", "/config").body, type=ModelConfig)
+            return self._read("/config", ModelConfig)
         except _NotThere:
             return ModelConfig()
 
@@ -120,6 +125,13 @@ class TritonServer:
     def close(self) -> None:
         """Close the connection; a later request opens another one."""
         self._http.close()
+
+    def _read(self, path: str, kind: type[T]) -> T:
+        """What the server says of the model."""
+        try:
+            return msgspec.json.decode(self._request("GET", path).body, type=kind)
+        except _UNREADABLE as error:
+            raise EngineFailed(f"triton at {self._address}: {error}") from error
 
     def _request(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
@@ -144,6 +156,8 @@ class TritonServer:
         if response.status != http.client.OK:
             raise self._refusal(response.status, bytes(content))
         length = response.getheader(HEADER_LENGTH)
+        if length and not length.isdecimal():
+            raise EngineFailed(f"triton at {self._address}: {HEADER_LENGTH} is {length[:40]!r}")
         return Reply(bytes(content), int(length) if length else None)
 
     def _connect(self, ends_at: float) -> None:
@@ -166,7 +180,7 @@ class TritonServer:
     def _refusal(self, status: int, content: bytes) -> EngineFailed:
         try:
             said = msgspec.json.decode(content, type=_Problem).error
-        except msgspec.DecodeError:
+        except _UNREADABLE:
             said = "without a word"
         kind = _NotThere if status == http.client.NOT_FOUND else EngineFailed
         where = " (its key is engine.triton_key)" if status in _NO_ACCESS else ""

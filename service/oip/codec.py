@@ -7,37 +7,31 @@ other, and the answer's in the one that is asked for.
 """
 
 from collections.abc import Mapping
-from math import prod
 from typing import Annotated, Any, Final
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from ranking_models.schema import Float32
 from ranking_models.triton.border import OUTPUT
-from service.errors import InvalidInference, split_place
+from service.errors import InvalidInference
 from service.messages import MAX_TEXT
+from service.oip.tensors import (
+    BINARY_SIZE,
+    Array,
+    Input,
+    Parameter,
+    binary_size,
+    from_bytes,
+    from_json,
+    quoted,
+    typed,
+)
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 MOST_TENSORS: Final = 256
 """In one request."""
 
-Parameter = str | int | float | bool | None
-Array = npt.NDArray[Any]
-
-_TYPES: Final[dict[str, np.dtype[Any]]] = {"FP32": np.dtype("<f4"), "INT32": np.dtype("<i4")}
-_Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
-_FLAT: Final[dict[str, msgspec.json.Decoder[Any]]] = {
-    "FP32": msgspec.json.Decoder(list[float]),
-    "INT32": msgspec.json.Decoder(list[_Int32]),
-}
-_NESTED: Final[dict[str, msgspec.json.Decoder[Any]]] = {
-    "FP32": msgspec.json.Decoder(list[list[float]]),
-    "INT32": msgspec.json.Decoder(list[list[_Int32]]),
-}
-_BINARY_SIZE: Final = "binary_data_size"
 _NOT_HERE: Final = ("shared_memory_region", "classification")
 """Parameters of tensors that ask for something else than what comes without them."""
 
@@ -66,14 +60,6 @@ class InferReply(Struct, frozen=True, kw_only=True):
     parameters: Mapping[str, Parameter]
 
 
-class _Input(Struct, frozen=True):
-    name: str
-    shape: tuple[int, ...]
-    datatype: str
-    data: Raw | UnsetType = UNSET
-    parameters: dict[str, Parameter] | None = None
-
-
 class _Output(Struct, frozen=True):
     name: str
     parameters: dict[str, Parameter] | None = None
@@ -85,7 +71,7 @@ class _Request(Struct, frozen=True):
     Some clients write null for what they leave out.
     """
 
-    inputs: Annotated[tuple[_Input, ...], Meta(min_length=1, max_length=MOST_TENSORS)]
+    inputs: Annotated[tuple[Input, ...], Meta(min_length=1, max_length=MOST_TENSORS)]
     id: Annotated[str, Meta(max_length=MAX_TEXT)] | None = None
     outputs: Annotated[tuple[_Output, ...], Meta(max_length=MOST_TENSORS)] | None = None
     parameters: dict[str, Parameter] | None = None
@@ -124,17 +110,17 @@ def decode_request(body: bytes, json_bytes: int) -> InferRequest:
     Raises:
         InvalidInference: it is none, or asks for what is not done here; says where.
     """
-    request = _typed(_requests, body[:json_bytes], "")
+    request = typed(_requests, body[:json_bytes], "")
     inputs, at = dict[str, Array](), json_bytes
     for tensor in request.inputs:
         if tensor.name in inputs:
-            raise InvalidInference(f"input {_quoted(tensor.name)} is there twice")
+            raise InvalidInference(f"input {quoted(tensor.name)} is there twice")
         _refuse_elsewhere("input", tensor.name, tensor.parameters)
-        size = _binary_size(tensor)
+        size = binary_size(tensor)
         if size is None:
-            inputs[tensor.name] = _from_json(tensor)
+            inputs[tensor.name] = from_json(tensor)
         else:
-            inputs[tensor.name] = _from_bytes(tensor, body[at : at + size], size)
+            inputs[tensor.name] = from_bytes(tensor, body[at : at + size], size)
             at += size
     if at != len(body):
         raise InvalidInference(f"{len(body) - at} bytes follow the last tensor of the request")
@@ -155,7 +141,7 @@ def encode_reply(reply: InferReply, *, binary: bool) -> tuple[bytes, int | None]
     output: dict[str, Any] = {"name": OUTPUT, "datatype": "FP32", "shape": [len(reply.scores)]}
     raw = reply.scores.astype("<f4", copy=False).tobytes() if binary else b""
     if binary:
-        output["parameters"] = {_BINARY_SIZE: len(raw)}
+        output["parameters"] = {BINARY_SIZE: len(raw)}
     else:
         # As doubles, which write a float32 so that it reads back the same.
         output["data"] = reply.scores.tolist()
@@ -165,103 +151,13 @@ def encode_reply(reply: InferReply, *, binary: bool) -> tuple[bytes, int | None]
     return (head + raw, len(head)) if binary else (head, None)
 
 
-def _typed(decoder: msgspec.json.Decoder[Any], text: bytes | Raw, what: str) -> Any:
-    """JSON of one type.
-
-    Args:
-        what: Stands before what is wrong with it.
-    """
-    try:
-        return decoder.decode(text)
-    except msgspec.ValidationError as error:
-        message, path = split_place(error)
-        raise InvalidInference(f"{what}{message} at {path}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidInference(f"{what}the JSON cannot be read: {error}") from None
-    except RecursionError:
-        raise InvalidInference(f"{what}the JSON is nested too deeply") from None
-
-
-def _from_bytes(tensor: _Input, raw: bytes, size: int) -> Array:
-    kind, count = _kind(tensor), _count(tensor)
-    if size != count * kind.itemsize:
-        raise InvalidInference(
-            f"input {_quoted(tensor.name)} of {_shape(tensor)} {tensor.datatype} has "
-            f"{count * kind.itemsize} bytes, {_BINARY_SIZE} says {size}"
-        )
-    if len(raw) != size:
-        raise InvalidInference(
-            f"input {_quoted(tensor.name)}: {size} bytes are announced, {len(raw)} are there"
-        )
-    if tensor.data is not UNSET:
-        raise InvalidInference(f"input {_quoted(tensor.name)} has data and {_BINARY_SIZE}")
-    return np.frombuffer(raw, kind).astype(kind.newbyteorder("=")).reshape(tensor.shape)
-
-
-def _from_json(tensor: _Input) -> Array:
-    kind, count, name = _kind(tensor), _count(tensor), _quoted(tensor.name)
-    if tensor.data is UNSET:
-        raise InvalidInference(f"input {name} has neither data nor {_BINARY_SIZE}")
-    what = f"input {name}, data: "
-    if _is_nested(tensor.data):
-        values = _flattened(tensor, tensor.data, what)
-    else:
-        values = _typed(_FLAT[tensor.datatype], tensor.data, what)
-    if len(values) != count:
-        raise InvalidInference(f"{what}{len(values)} values, where {_shape(tensor)} has {count}")
-    with np.errstate(over="ignore"):  # too large for a float32: infinite, and refused as such
-        return np.array(values, kind.newbyteorder("=")).reshape(tensor.shape)
-
-
-def _flattened(tensor: _Input, data: Raw, what: str) -> list[Any]:
-    """The values of a list of rows."""
-    rows = _typed(_NESTED[tensor.datatype], data, what)
-    # A shape is no more than words so far: nothing is made as large as it says.
-    if tensor.shape[:1] != (len(rows),) or {(len(row),) for row in rows} != {tensor.shape[1:]}:
-        raise InvalidInference(f"{what}the lists are not {_shape(tensor)}")
-    return [value for row in rows for value in row]
-
-
-def _is_nested(data: Raw) -> bool:
-    """Whether a list begins with another."""
-    return bytes(data).lstrip()[1:].lstrip()[:1] == b"["
-
-
-def _kind(tensor: _Input) -> np.dtype[Any]:
-    found = _TYPES.get(tensor.datatype)
-    if found is None:
-        raise InvalidInference(
-            f"input {_quoted(tensor.name)} is {_quoted(tensor.datatype)}; "
-            f"models here take {' and '.join(_TYPES)}"
-        )
-    return found
-
-
-def _count(tensor: _Input) -> int:
-    """How many values a tensor of that shape has."""
-    if not 1 <= len(tensor.shape) <= 8 or not all(1 <= n < 2**31 for n in tensor.shape):
-        raise InvalidInference(f"input {_quoted(tensor.name)} cannot have that shape")
-    return prod(tensor.shape)
-
-
-def _binary_size(tensor: _Input) -> int | None:
-    size = (tensor.parameters or {}).get(_BINARY_SIZE)
-    if size is None:
-        return None
-    if type(size) is not int or size < 0:
-        raise InvalidInference(
-            f"input {_quoted(tensor.name)}: {_BINARY_SIZE} is no number of bytes"
-        )
-    return size
-
-
 def _wants_bytes(outputs: tuple[_Output, ...], asked: Mapping[str, Parameter]) -> bool:
     """Whether the one output is wanted as bytes; without outputs all are wanted."""
     usual = _flag(asked, "binary_data_output", default=False)
     for output in outputs:
         _refuse_elsewhere("output", output.name, output.parameters)
         if output.name != OUTPUT:
-            raise InvalidInference(f"there is no output {_quoted(output.name)}, but {OUTPUT!r}")
+            raise InvalidInference(f"there is no output {quoted(output.name)}, but {OUTPUT!r}")
     if len(outputs) > 1:
         raise InvalidInference(f"output {OUTPUT!r} is asked for {len(outputs)} times")
     wanted = outputs[0].parameters if outputs else None
@@ -271,7 +167,7 @@ def _wants_bytes(outputs: tuple[_Output, ...], asked: Mapping[str, Parameter]) -
 def _refuse_elsewhere(what: str, name: str, parameters: Mapping[str, Parameter] | None) -> None:
     for asked in _NOT_HERE:
         if parameters and parameters.get(asked):
-            raise InvalidInference(f"{what} {_quoted(name)}: {asked} is not done here")
+            raise InvalidInference(f"{what} {quoted(name)}: {asked} is not done here")
 
 
 def _flag(parameters: Mapping[str, Parameter], name: str, *, default: bool) -> bool:
@@ -286,12 +182,3 @@ def _whole(parameters: Mapping[str, Parameter], name: str) -> int:
     if type(value) is not int or value < 0:
         raise InvalidInference(f"parameter {name} is a whole number, 0 or more")
     return value
-
-
-def _shape(tensor: _Input) -> str:
-    return f"[{', '.join(map(str, tensor.shape))}]"
-
-
-def _quoted(text: str) -> str:
-    """A name of the caller's, cut to what fits into a line."""
-    return repr(text[:80])

@@ -138,11 +138,11 @@ class Inference:
             raise
         except DeadlineExpired:
             self._telemetry.metrics.deadline_exceeded()
-            raise DeadlinePassed(round(allowed_s * 1000)) from None
+            raise DeadlinePassed(allowed_s * 1000, "score") from None
         except EngineFailed as error:
             raise EnginesFailed(deployment.name) from error
-        if trace is not None and trace.recording:
-            trace.span.set_attributes(_attributes(scored))
+        if trace is not None and (span := trace.recorded) is not None:
+            span.tell(_attributes(scored))
         return scored
 
 
@@ -161,7 +161,7 @@ def _reply(served: Served, request: InferRequest, scored: ScoredRows) -> InferRe
     )
 
 
-def _attributes(scored: ScoredRows) -> dict[str, str | int]:
+def _attributes(scored: ScoredRows) -> dict[str, str | int | float | bool]:
     engine = scored.engine
     return {
         names.MODEL: f"{engine.model}@{engine.version}",

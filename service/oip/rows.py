@@ -7,7 +7,7 @@ import numpy as np
 from ranking_models.schema import FeatureBatch, FeatureSchema, FeatureSpec, Float32, Int32
 from ranking_models.triton.border import InputTensor, inputs_of
 from service.errors import InvalidInference
-from service.oip.codec import Array
+from service.oip.tensors import Array
 
 _DTYPES = {"FP32": np.dtype(np.float32), "INT32": np.dtype(np.int32)}
 

@@ -205,7 +205,9 @@ def test_without_an_address_nobody_is_asked(bundle, tmp_path):
         ("refuses", "answers 400: no such luck"),
         ("silent", "no answer in time"),
         ("hangs up", "Remote end closed"),
+        ("refuses badly", "answers 500: without a word"),
         ("rubbish", "triton sent no scores"),
+        ("length", "Content-Length is '-4'"),
         ("doubles", r"triton sent float64 \[32\] as scores of 32 rows"),
     ],
 )

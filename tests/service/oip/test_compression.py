@@ -31,7 +31,14 @@ def test_a_small_body_that_would_become_large_is_refused():
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", BODY, gzip.compress(BODY, mtime=0)[:-1], gzip.compress(BODY, mtime=0) + b"x", zlib.compress(BODY)]
+    "sent",
+    [
+        b"",
+        BODY,
+        gzip.compress(BODY, mtime=0)[:-1],
+        gzip.compress(BODY, mtime=0) + b"x",
+        zlib.compress(BODY),
+    ],
 )
 def test_what_is_not_gzip_is_refused(sent):
     with pytest.raises(InvalidInference, match="the body is not gzip"):

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from html import escape
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 from openfeature import api
 from openfeature.client import OpenFeatureClient
@@ -116,14 +116,17 @@ def item(request: Request) -> Response:
 def click(request: Request) -> Response:
     """A click arrives in a request of its own: the link carries what its event must say."""
     with _traced(request, "GET /click"):
-        said = {name: values[0] for name, values in parse_qs(request.url.query).items()}
-        clicked = events.event(
-            "click",
-            slate_id=said["slate"],
-            item_id=said["item"],
-            position=int(said["position"]),
-            exposure=said.get("exposure"),
-        )
+        said = request.query_params
+        try:
+            clicked = events.event(
+                "click",
+                slate_id=said["slate"],
+                item_id=said["item"],
+                position=int(said["position"]),
+                exposure=said.get("exposure"),
+            )
+        except (KeyError, ValueError):
+            return PlainTextResponse("this is no link of ours", status_code=400)
         after = BackgroundTask(_shop(request).report, (clicked,))
         return RedirectResponse(f"/items/{said['item']}", status_code=303, background=after)
 
@@ -141,7 +144,7 @@ def _page(request: Request, title: str, slate: Slate, user: str) -> Response:
         },
         background=BackgroundTask(_shop(request).report, events.impressions(slate)),
     )
-    page.set_cookie("user", user, httponly=True, samesite="lax")
+    page.set_cookie("user", quote(user), httponly=True, samesite="lax")
     return page
 
 
@@ -165,7 +168,8 @@ def _traced(request: Request, name: str) -> contextlib.AbstractContextManager[tr
 
 
 def _user(request: Request) -> str:
-    return request.query_params.get("user") or request.cookies.get("user") or uuid.uuid4().hex
+    known = request.query_params.get("user") or unquote(request.cookies.get("user", ""))
+    return known or uuid.uuid4().hex
 
 
 def _shop(request: Request) -> Shop:

@@ -1,6 +1,7 @@
 """The asyncio client."""
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Sequence
 from types import TracebackType
@@ -23,7 +24,7 @@ from podium_client.asking import (
     timed,
 )
 from podium_client.calls import Call, T
-from podium_client.deadlines import Deadline
+from podium_client.deadlines import Deadline, TimeLeft
 from podium_client.errors import PodiumError, ReplyUnreadable, TimedOut, Unreachable
 from podium_client.experiments import DecisionsReply, ExperimentReply, ExperimentsReply, Standing
 from podium_client.fallback import Slate
@@ -63,11 +64,13 @@ class AsyncClient:
         url = address(base_url)
         self._settings = settings
         self._budget = RetryBudget(settings.retry)
+        self._connections = asyncio.Semaphore(settings.max_connections)
+        self._sending: set[asyncio.Task[tuple[int, httpx.Headers, bytes]]] = set()
         self._http = httpx.AsyncClient(
             base_url=url,
             headers=lasting_headers(api_key),
             limits=httpx.Limits(
-                max_connections=settings.max_connections,
+                max_connections=None,  # we count them; see `_attempt`
                 max_keepalive_connections=settings.max_idle_connections,
                 keepalive_expiry=settings.idle_s,
             ),
@@ -246,9 +249,28 @@ class AsyncClient:
             await asyncio.sleep(pause_s)
 
     async def _attempt(self, call: Call[T], deadline: Deadline) -> T:
+        # A request that is cancelled at a bad moment takes its connection with it, until httpx has
+        # none left to give (encode/httpcore#1093). So a task of its own sends it, which nobody
+        # cancels and which gives up at the deadline by itself.
+        sending = asyncio.create_task(self._send(call, deadline))
+        self._sending.add(sending)  # the loop alone would forget it
+        sending.add_done_callback(self._sent)
+        done, _ = await asyncio.wait({sending}, timeout=deadline.left_s())
+        if not done:
+            raise TimedOut(f"{call.method} {call.path}: no reply in time")
+        return calls.read_reply(call, *sending.result())
+
+    async def _send(self, call: Call[T], deadline: Deadline) -> tuple[int, httpx.Headers, bytes]:
+        """Status, headers and body of the answer."""
         try:
             async with asyncio.timeout(deadline.left_s()):
-                response = await self._http.send(self._request(call))
+                await self._connections.acquire()
+            try:
+                request = self._request(call, deadline)
+                async with contextlib.aclosing(await self._http.send(request, stream=True)) as got:
+                    return got.status_code, got.headers, await _read(got, deadline)
+            finally:
+                self._connections.release()
         except UnicodeEncodeError as error:
             raise calls.unsent(call, error) from error
         except (TimeoutError, httpx.TimeoutException) as error:
@@ -258,13 +280,28 @@ class AsyncClient:
         except httpx.RequestError as error:
             words = str(error) or type(error).__name__
             raise Unreachable(f"{call.method} {call.path}: {words}") from error
-        return calls.read_reply(call, response.status_code, response.headers, response.content)
 
-    def _request(self, call: Call[T]) -> httpx.Request:
+    def _sent(self, sending: asyncio.Task[tuple[int, httpx.Headers, bytes]]) -> None:
+        self._sending.discard(sending)
+        if not sending.cancelled():
+            sending.exception()  # or asyncio complains of it, where nobody waits any more
+
+    def _request(self, call: Call[T], deadline: Deadline) -> httpx.Request:
         return self._http.build_request(
             call.method,
             call.path,
             params=call.query or None,
             content=call.body(),
             headers=headers_of(call),
+            extensions={"timeout": TimeLeft(deadline)},
         )
+
+
+async def _read(response: httpx.Response, deadline: Deadline) -> bytes:
+    """The whole body; a sender that trickles is held to the deadline too."""
+    pieces = []
+    async for piece in response.aiter_bytes():
+        pieces.append(piece)
+        if deadline.left_s() <= 0:
+            raise httpx.ReadTimeout("the body was not complete in time", request=response.request)
+    return b"".join(pieces)

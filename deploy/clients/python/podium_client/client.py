@@ -1,6 +1,8 @@
 """The blocking client."""
 
+import contextlib
 import ssl
+import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -63,11 +65,14 @@ class Client:
         url = address(base_url)
         self._settings = settings
         self._budget = RetryBudget(settings.retry)
+        self._connections = threading.Semaphore(settings.max_connections)
         self._http = httpx.Client(
             base_url=url,
             headers=lasting_headers(api_key),
             limits=httpx.Limits(
-                max_connections=settings.max_connections,
+                # We count them: who gives up in httpx's own queue may take a connection with it,
+                # until it has none left to give (encode/httpcore#1093).
+                max_connections=None,
                 max_keepalive_connections=settings.max_idle_connections,
                 keepalive_expiry=settings.idle_s,
             ),
@@ -244,12 +249,13 @@ class Client:
             time.sleep(pause_s)
 
     def _attempt(self, call: Call[T], deadline: Deadline) -> T:
+        if not self._connections.acquire(timeout=max(deadline.left_s(), 0)):
+            raise TimedOut(f"{call.method} {call.path}: no connection was free in time")
         try:
-            response = self._http.send(self._request(call, deadline), stream=True)
-            try:
+            with contextlib.closing(
+                self._http.send(self._request(call, deadline), stream=True)
+            ) as response:
                 body = _read(response, deadline)
-            finally:
-                response.close()
         except UnicodeEncodeError as error:
             raise calls.unsent(call, error) from error
         except httpx.TimeoutException as error:
@@ -259,6 +265,8 @@ class Client:
         except httpx.RequestError as error:
             words = str(error) or type(error).__name__
             raise Unreachable(f"{call.method} {call.path}: {words}") from error
+        finally:
+            self._connections.release()
         return calls.read_reply(call, response.status_code, response.headers, body)
 
     def _request(self, call: Call[T], deadline: Deadline) -> httpx.Request:

@@ -30,7 +30,7 @@ class TimedOut(PodiumError):
 
 
 class ReplyUnreadable(PodiumError):
-    """Something answered with success, but not as Podium does."""
+    """Something answered, but not as Podium does: with another body, or with a redirect."""
 
     code = "reply_unreadable"
 

@@ -3,12 +3,14 @@
 import asyncio
 import json
 import time
+from functools import partial
 
 import pytest
 from podium_client import AsyncClient, Client, RetryPolicy, Settings, TimedOut, Unreachable
 
 USUAL = Settings()
-ROOM_S = 1.0
+TWO = Settings(max_connections=2)
+ROOM_S = 3.0
 """What a busy machine may add to a deadline."""
 
 
@@ -158,6 +160,36 @@ def test_waiting_for_a_connection_counts(peer):
 
     assert {slate.reason for slate in slates} == {"timed_out"}
     assert time.monotonic() - started < 0.1 + ROOM_S
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_deadlines_that_pass_cost_no_connection(awaited):
+    async def teapot(reader, writer):
+        await reader.readuntil(b"}")
+        await speaks.wait()
+        writer.write(answer_of(b"418 Teapot"))
+        writer.close()
+
+    async def reason(client, timeout_s):
+        if awaited:
+            return (await client.rank_or_input_order(["a"], timeout_s=timeout_s)).reason
+        ask = partial(client.rank_or_input_order, ["a"], timeout_s=timeout_s)
+        return (await asyncio.to_thread(ask)).reason
+
+    async def reasons():
+        server = await asyncio.start_server(teapot, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        client = (AsyncClient if awaited else Client)(f"http://{host}:{port}", settings=TWO)
+        crowd = (reason(client, 0.02 + n / 2000) for n in range(60))
+        late = set(await asyncio.gather(*crowd))
+        speaks.set()
+        then = await reason(client, 5.0)
+        await (client.aclose() if awaited else asyncio.to_thread(client.close))
+        server.close()
+        return late, then
+
+    speaks = asyncio.Event()
+    assert asyncio.run(reasons()) == ({"timed_out"}, "http_418")
 
 
 def test_an_unreachable_service_is_an_error_where_no_slate_was_asked_for(peer):
