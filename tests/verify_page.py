@@ -38,6 +38,45 @@ CHARTS = ("traffic", "latency", "hits", "queue", "batches", "trouble")
 DRAWN = ("traffic", "latency", "hits", "queue", "batches")
 """Those that shoppers fill; nothing is shed here."""
 
+LOOKS = """async () => {
+  const { colourOf, dashOf, lineOf } = await import("/dashboard/chart.js");
+  const labels = ["none", ...Array.from({ length: 30 }, (_, at) => `many:${at}`)];
+  return labels.map((label) => `${colourOf(lineOf(label))} ${dashOf(lineOf(label))}`);
+}"""
+"""How the lines of many variants look."""
+CONTRARY = """async () => {
+  const { Experiments } = await import("/dashboard/experiments.js");
+  const arm = (name) => ({ name, share_bp: 3333, serves: "ranker" });
+  const view = {
+    method: "split", state: "running", phase: 1, generation: 1, since: 0, traffic_bp: 1,
+    stage: null, stages_bp: [], rule: "off", promoted: null, unready: null, missing: null,
+  };
+  const decisions = [{ at: "2026-01-01T00:00:00Z", action: "pause", by: "key:a", reason:
+    "<img src=x onerror=alert(1)> \u202e reversed", dry_run: false, state: "paused",
+    traffic_bp: null, figures: [] }];
+  const nobody = (name) => ({ name, users: 0, impressions: 0, clicks: 0, change: null,
+    change_missing: null, p50_ms: null, p95_ms: null, p99_ms: null, hit_rate: null,
+    degraded_share: null, cost: null,
+    ctr: { value: null, low: null, high: null, missing: "none" } });
+  const figures = { phase: 1, confidence: 0.95, verdict: "Users prefer one.", plan: "", notes: [],
+    split: { verdict: "unknown", always_valid_p: null, missing: "there is no split" }, decisions,
+    decisions_missing: null, variants: ["a", "b"].map(nobody) };
+  new Experiments().take([
+    { ...view, key: "three", arms: ["a", "b", "c"].map(arm), figures },
+    { ...view, key: "mixed", method: "interleave", arms: ["a", "b"].map(arm), figures },
+  ]);
+  const card = (key) => document.querySelector(`[data-key=${key}]`);
+  const told = { three: card("three").innerText, mixed: card("mixed").innerText };
+  card("three").querySelector("[data-verb=promote]").click();
+  const radios = [...document.querySelectorAll("#ask-more input")];
+  told.chosen = radios.filter((radio) => radio.checked).length;
+  told.valid = document.querySelector("#ask-form").checkValidity();
+  document.querySelector("#ask").close();
+  told.images = document.querySelectorAll("#decisions img").length;
+  told.apart = document.querySelector("#decisions bdi").textContent.includes("reversed");
+  return told;
+}"""
+"""Experiments as seldom as they are possible, shown and read at once."""
 CELLS = """() => [...document.querySelectorAll('[data-chart]')].map(({ chart, dataset }) => ({
   name: dataset.chart,
   bars: Boolean(chart.told.bars),
@@ -82,6 +121,7 @@ def _without_keys(browser: Browser, service: PageService, pictures: Path | None)
                 for width in WIDTHS:
                     _looks(browser, service, width, theme, pictures)
             _accessible(browser, service)
+            _contrary(browser, service)
             _reconnects(browser, service, pictures)
         _documents(browser, service, pictures)
     finally:
@@ -181,6 +221,21 @@ def _axe(page: Page, what: str) -> None:
     assert not grave, f"{what}: {told}"
 
 
+def _contrary(browser: Browser, service: PageService) -> None:
+    with _open(browser, service, "/dashboard") as page:
+        looks = page.evaluate(LOOKS)
+        assert len(set(looks)) == len(looks) > 30, "two variants look the same"
+        told = page.evaluate(CONTRARY)
+    assert "0.01 %" in told["three"], told["three"]
+    assert "Nobody was served" in told["three"], told["three"]
+    assert "Users prefer one." in told["mixed"], told["mixed"]
+    for word in ("CTR with", "split", "Nobody was served"):  # neither has a CTR of its own
+        assert word not in told["mixed"].replace("Figures", ""), told["mixed"]
+    assert (told["chosen"], told["valid"]) == (0, False), "a variant of three was chosen already"
+    assert (told["images"], told["apart"]) == (0, True), "a reason is more than its text"
+    _say("31 variants look different; interleaving, tiny shares and hostile reasons read well")
+
+
 def _reconnects(browser: Browser, service: PageService, pictures: Path | None) -> None:
     with _open(browser, service, "/dashboard", errors_allowed=True) as page:
         _until(page, "document.querySelector('#line').textContent === 'live'")
@@ -214,7 +269,10 @@ def _documents(browser: Browser, service: PageService, pictures: Path | None) ->
             _picture(page, pictures, f"schema-1440-{theme}")
     with _open(browser, service, "/schema", width=375) as page:
         page.wait_for_selector(".opblock", timeout=LIMIT_MS)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 375
+        page.click(".opblock-summary-control")
+        page.wait_for_selector(".responses-table", timeout=LIMIT_MS)
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 375, f"an open operation is {wide} px wide"
     _say(f"the page of the API renders all {operations} operations, with nothing from elsewhere")
 
 
@@ -223,9 +281,13 @@ def _with_keys(browser: Browser, service: PageService, pictures: Path | None) ->
     try:
         with _open(browser, service, "/dashboard", errors_allowed=True) as page:
             _until(page, "document.querySelector('#line').textContent === 'needs a key'")
+            _use(page, "a key with blanks, and a – ")
+            assert page.evaluate("document.querySelector('#key:invalid') !== null")
             _use(page, READER)
             _until(page, "document.querySelector('.experiment [data-verb=ramp]') !== null")
             assert "'admin'" in _change(page, "ramp", refused=True)
+            page.fill("#ask-more [type=number]", "")
+            assert not page.evaluate("document.querySelector('#ask-form').checkValidity()")
             page.click("#ask-no")
             _say(
                 "without a key the page asks for one; a reader's key may look, and is told no more"

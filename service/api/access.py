@@ -12,7 +12,14 @@ from msgspec import Struct
 from service.errors import Forbidden, RankingError, Unauthorised
 from service.settings import ApiKey, AuthSettings, Scope
 
-FORWARDING = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+FORWARDING = (
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",  # Envoy as it comes adds this one only
+    "x-real-ip",
+    "via",
+)
 """What proxies add to a request; one is enough."""
 
 

@@ -249,9 +249,10 @@ def openapi_config(version: str) -> OpenAPIConfig:
         title="Podium",
         version=version,
         summary="Ordered slates inside a deadline.",
-        description="Two protocols that have documents of their own are served besides: the Open "
-        "Inference Protocol of KServe and Triton under `/v2`, and OpenFeature's remote evaluation "
-        "(OFREP) under `/ofrep/v1`.",
+        description="Two protocols that have documents of their own are served besides: the "
+        "[Open Inference Protocol](https://github.com/kserve/open-inference-protocol) of KServe "
+        "and Triton under `/v2` (the models: `POST /v2/repository/index`), and OpenFeature's "
+        "[remote evaluation](https://github.com/open-feature/protocol) (OFREP) under `/ofrep/v1`.",
         render_plugins=[DocumentPlugin(), YamlDocumentPlugin()],
         openapi_router=document_router(),
         use_handler_docstrings=True,

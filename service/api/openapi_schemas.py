@@ -37,22 +37,25 @@ from service.messages import (
 )
 from service.warming.values import CacheFlushed, CacheView, EntryView, WarmReply, WarmRequest
 
-MESSAGES: Final[tuple[type[Struct], ...]] = (
+REQUEST_BODIES: Final[tuple[type[Struct], ...]] = (
     RankRequest,
-    RankReply,
     FeedbackEvent,
+    ExperimentChange,
+    ForceTokenRequest,
+    ModelVersion,
+    WarmRequest,
+)
+"""What bodies of requests hold; what these are made of comes along. Unknown fields are refused."""
+REPLY_BODIES: Final[tuple[type[Struct], ...]] = (
+    RankReply,
     EventsReply,
     ExperimentsReply,
     ExperimentReply,
-    ExperimentChange,
     Standing,
     DecisionsReply,
     Report,
-    ForceTokenRequest,
     ForceToken,
-    ModelVersion,
     ModelsReply,
-    WarmRequest,
     WarmReply,
     CacheFlushed,
     CacheView,
@@ -60,16 +63,22 @@ MESSAGES: Final[tuple[type[Struct], ...]] = (
     Readiness,
     Problem,
 )
-"""What bodies hold, both ways; what these are made of comes along."""
+"""The same of answers. The next version may have more fields than the document tells."""
 REFERENCE: Final = "#/components/schemas/{name}"
+_CLOSED: Final = "additionalProperties"
 
 
 def schemas() -> dict[str, Any]:
-    """Schema by name; the name of a struct is its own, without its module."""
-    _, found = msgspec.json.schema_components(MESSAGES, ref_template=REFERENCE)
-    structs = {name: struct for struct in _structs() for name in _names(struct) if name in found}
+    """Schema by name and title; the name of a struct is its own, without its module."""
+    messages = (*REQUEST_BODIES, *REPLY_BODIES)
+    _, found = msgspec.json.schema_components(messages, ref_template=REFERENCE)
+    every, asked = _structs(messages), _structs(REQUEST_BODIES)
+    structs = {name: struct for struct in every for name in _names(struct) if name in found}
     plain = {name: _name(structs[name]) for name in found}
-    named = {plain[name]: _described(schema, structs[name]) for name, schema in found.items()}
+    named = {
+        plain[name]: _described(schema, structs[name], closed=structs[name] in asked)
+        for name, schema in found.items()
+    }
     named["Problem"]["properties"]["code"]["enum"] = codes()
     finished: dict[str, Any] = _finished(named, plain)
     return finished
@@ -84,7 +93,7 @@ def _name(struct: type[Struct]) -> str:
     return "ManifestInterval" if struct is ManifestInterval else struct.__name__
 
 
-def _structs() -> list[type[Struct]]:
+def _structs(messages: tuple[type[Struct], ...]) -> list[type[Struct]]:
     """The messages and every struct within them."""
     found: dict[type[Struct], None] = {}
 
@@ -98,19 +107,25 @@ def _structs() -> list[type[Struct]]:
         for part in getattr(kind, "__args__", ()):
             visit(part)
 
-    for message in MESSAGES:
+    for message in messages:
         visit(message)
     return list(found)
 
 
-def _described(schema: dict[str, Any], struct: type[Struct]) -> dict[str, Any]:
-    """The schema with the docstring of each field, and its own without line breaks."""
+def _described(schema: dict[str, Any], struct: type[Struct], *, closed: bool) -> dict[str, Any]:
+    """The schema with the docstring of each field, and its own without line breaks.
+
+    Args:
+        closed: Whether other fields are refused. Some clients would refuse the answers of a newer
+            service by it.
+    """
     properties = {
         name: _with_words(field, field_docs(struct).get(name))
         for name, field in schema["properties"].items()
     }
     words = " ".join((inspect.getdoc(struct) or "").replace("``", "`").split())
-    return {**schema, "description": words, "properties": properties}
+    told = {**schema, "title": _name(struct), "description": words, "properties": properties}
+    return told if closed else {key: one for key, one in told.items() if key != _CLOSED}
 
 
 def _with_words(field: dict[str, Any], words: str | None) -> dict[str, Any]:
@@ -149,8 +164,11 @@ def _docs_of(definition: ast.ClassDef) -> dict[str, str]:
 
 
 def _finished(value: Any, names: dict[str, str]) -> Any:
-    """The value with every reference by the plain name, and with the type of every list of words,
-    which some generators need and msgspec leaves out."""
+    """The value with every reference by the plain name, and in words that generators know.
+
+    Some need the type of every list of words, which msgspec leaves out; and some know nothing of
+    ``prefixItems``, which say no more of a tuple of one type than its length does.
+    """
     if isinstance(value, list):
         return [_finished(one, names) for one in value]
     if not isinstance(value, dict):
@@ -160,4 +178,7 @@ def _finished(value: Any, names: dict[str, str]) -> Any:
         value = {**value, "$ref": REFERENCE.format(name=names[name])}
     if isinstance(words := value.get("enum"), list) and all(isinstance(w, str) for w in words):
         value = {"type": "string", **value}
+    first, *others = value.get("prefixItems", [None])
+    if first is not None and all(other == first for other in others):
+        value = {key: one for key, one in value.items() if key != "prefixItems"} | {"items": first}
     return {key: _finished(one, names) for key, one in value.items()}

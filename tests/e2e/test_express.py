@@ -69,7 +69,7 @@ def ask(server, body, *lines):
 def exchange(server, body, *lines):
     fixed = (
         "POST /v1/rank HTTP/1.1",
-        "Host: shop.test",
+        "Host: localhost",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
         "Connection: close",

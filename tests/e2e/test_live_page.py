@@ -3,27 +3,14 @@
 import contextlib
 import json
 import re
-import shutil
 import threading
 
 import httpx
-import pytest
 
-from tests.support.server import EXPERIMENTS, SETTINGS, launched, make_home
 from tests.support.valkey import wait_until
 
 CALLS, CONNECTIONS = 48, 6
 LIMIT_S = 20.0
-
-
-@pytest.fixture(scope="module")
-def several():
-    home = make_home(
-        settings=SETTINGS.replace("workers = 1", "workers = 2"), experiments=EXPERIMENTS
-    )
-    with launched(home) as server:
-        yield server
-    shutil.rmtree(home, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -99,7 +86,8 @@ def test_a_fresh_page_is_told_the_last_minutes_and_one_that_returns_only_what_is
         with listening(several, **{"Last-Event-ID": newest}) as returned:
             wait_until(lambda: points(returned), limit_s=LIMIT_S)
 
-    assert min(points(returned)) >= max(point["at"] for point in history) - 4
+    # A worker that was late may add to the three slots before the next one.
+    assert min(points(returned)) >= max(point["at"] for point in history) - 6
 
 
 def test_a_change_is_told_at_once_and_its_reason_with_the_report(several):

@@ -44,3 +44,11 @@ def test_what_is_missing_is_told(server):
     ready = server.client.get("/health/ready")
     assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
     assert "tensorrt" in ready.json()["components"]["deployment:ranker"]["detail"]
+
+
+def test_nobody_is_told_where_the_files_are(server):
+    wait_until(lambda: engines(server)["tensorrt"]["status"] == "refused")
+
+    assert engines(server)["tensorrt"]["last_error"].startswith("ranker.fp32.onnx: tensorrt ")
+    for path in ("/v1/models", "/health/ready"):
+        assert str(server.home) not in server.client.get(path).text

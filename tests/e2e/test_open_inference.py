@@ -195,7 +195,8 @@ def test_errors_are_those_of_the_protocol(server, client, rows):
     status, message = refusal(lambda: client.get_model_metadata("ranker", "7"))
     assert (status, message[:34]) == ("404", "model 'ranker' has no version '7',")
     assert refusal(client.get_trace_settings)[0] == "404"
-    assert refusal(lambda: client.infer("ranker", tensors(rows), timeout=1))[0] in ("429", "504")
+    status, message = refusal(lambda: client.infer("ranker", tensors(rows), timeout=1))
+    assert status == "429" or (status, message) == ("504", "no score was ready within 0.001 ms")
 
 
 def test_bodies_have_bounds(server):

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from service.api.items import PageQuery
+from service.api.openapi_schemas import REQUEST_BODIES
 
 CHANGES = ("load", "activate", "unload")
 VERBS = ("start", "pause", "ramp", "promote", "rollback", "stop")
@@ -160,6 +161,27 @@ def test_replies_and_requests_are_all_described(document):
     assert schemas["Problem"]["properties"]["retryable"]["type"] == "boolean"
 
 
+def test_only_requests_have_no_other_fields_than_the_document_tells(document):
+    schemas = document["components"]["schemas"]
+
+    closed = {name for name, one in schemas.items() if one.get("additionalProperties") is False}
+
+    assert closed == {"Candidate", "UserRef", *(message.__name__ for message in REQUEST_BODIES)}
+
+
+def test_every_schema_is_titled_by_its_own_name(document):
+    schemas = document["components"]["schemas"]
+
+    assert [one["title"] for one in schemas.values()] == list(schemas)
+
+
+def test_a_pair_is_told_without_what_few_generators_know(document):
+    pair = document["components"]["schemas"]["ExperimentReply"]["properties"]["layer_range_bp"]
+
+    assert (pair["minItems"], pair["maxItems"], pair["items"]) == (2, 2, {"type": "integer"})
+    assert "prefixItems" not in json.dumps(document)
+
+
 def test_every_reference_leads_somewhere(document):
     references = set(references_in(document))
 
@@ -184,6 +206,19 @@ def test_the_document_has_the_structure_of_openapi_3_1(document, operations):
         in_path = {p["name"] for p in operation.get("parameters", ()) if p["in"] == "path"}
         assert all(f"{{{name}}}" in path for name in in_path)
         assert len(in_path) == path.count("{")
+
+
+def test_protocols_with_documents_of_their_own_are_found_from_here(server, document):
+    told = document["info"]["description"]
+
+    for document_of, asked in (
+        ("(https://github.com/kserve/open-inference-protocol)", "POST /v2/repository/index"),
+        ("(https://github.com/open-feature/protocol)", "POST /ofrep/v1/evaluate/flags"),
+    ):
+        assert document_of in told
+        assert asked.split("/")[1] in told
+        assert server.client.request(*asked.split(), json={}).status_code != 404
+    assert not any(path.startswith(("/v2", "/ofrep")) for path in document["paths"])
 
 
 def test_reading_it_again_gives_the_same(server, document):

@@ -47,6 +47,14 @@ def test_a_file_that_is_known_is_not_sent_again(server):
     assert other.content == first.content
 
 
+@pytest.mark.parametrize("path", ["/dashboard", "/dashboard/page.css"])
+def test_a_monitor_may_ask_for_the_head_alone(server, path):
+    whole, head = server.client.get(path), server.client.head(path)
+
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["etag"] == whole.headers["etag"]
+
+
 def test_licences_stand_beside_what_others_wrote(server):
     for path in (
         "/dashboard/vendor/uPlot-1.6.32.LICENSE.txt",

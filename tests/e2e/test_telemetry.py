@@ -1,8 +1,10 @@
 """One trace per request through every step, seen by a real collector; metrics; log lines."""
 
 import time
+from datetime import UTC, datetime
 
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.support.collector import Collector
@@ -11,6 +13,14 @@ from tests.support.server import EXPERIMENTS, serving
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
 SAMPLED = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
+READ_EVERY_5_S = (
+    "podium_impressions_total",
+    "podium_clicks_total",
+    "podium_units",
+    "podium_srm_pvalue",
+    "podium_aggregation_backlog",
+)
+"""Of the experiments' reports, whenever the process that leads has read them."""
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +127,32 @@ def test_an_error_in_a_trace_has_its_code(traced, collector):
     assert "unlisted" not in str(server)
 
 
+def test_what_events_ask_of_redis_is_a_child_of_their_request(traced, collector):
+    user = {"id": "somebody"}
+    reply = traced.rank(candidates=["i1", "i2"], user=user, timeout_ms=10_000).json()
+    click = {
+        "event_id": reply["slate_id"],
+        "type": "click",
+        "slate_id": reply["slate_id"],
+        "item_id": reply["items"][0]["id"],
+        "position": 1,
+        "timestamp": datetime.now(UTC).isoformat(),
+        "exposure": reply["exposure"],
+    }
+    trace = "d" * 32
+    headers = {"traceparent": f"00-{trace}-{CALLER}-01"}
+    answer = traced.client.post("/v1/events", json=click, headers=headers)
+    assert [result["status"] for result in answer.json()["results"]] == ["accepted"]
+
+    spans = spans_of(collector, trace, "POST /v1/events")
+    (server,) = [span for span in spans if span.name == "POST /v1/events"]
+    (asked,) = [span for span in spans if span.name == "EVALSHA"]
+    told = {pair.key: pair.value.string_value for pair in asked.attributes}
+    assert (asked.parent_span_id, asked.kind) == (server.span_id, Span.SPAN_KIND_CLIENT)
+    assert told["db.system.name"] == "redis"
+    assert told["db.operation.name"] == "EVALSHA"
+
+
 def test_metrics_tell_what_happened(server):
     server.rank(candidates=["i1"], force={"model": "ranker"}, context={"surface": "uncached"})
     server.rank(candidates=["i1"], user={"id": "counted"})
@@ -137,6 +173,7 @@ def test_metrics_tell_what_happened(server):
         "podium_engine_state",
         "podium_engine_status",
         "podium_fallbacks_total",
+        "podium_engine_failures_total",
         "podium_events_kept_total",
         "podium_exposures_kept_total",
         "podium_spool_total",
@@ -187,7 +224,8 @@ def test_paths_and_surfaces_that_strangers_make_up_add_no_series(server):
         server.client.get(f"/nope/{n}")
         server.client.get(f"/v1/items/x{n}/recommendations")
         server.rank(candidates=["i1"], context={"surface": f"s{n}"}, force={"model": "ranker"})
-        return len(server.client.get("/metrics").text.splitlines())
+        lines = server.client.get("/metrics").text.splitlines()
+        return {line.rpartition(" ")[0] for line in lines if not line.startswith(READ_EVERY_5_S)}
 
     # The same request twice: the first is computed, the second cached.
     series = [make_up(n) for n in (0, 0, *range(1, 50))]

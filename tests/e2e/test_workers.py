@@ -31,14 +31,6 @@ def home():
     shutil.rmtree(made, ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
-def several():
-    made = make_home(settings=WORKERS, experiments=EXPERIMENTS)
-    with launched(made) as server:
-        yield server
-    shutil.rmtree(made, ignore_errors=True)
-
-
 def test_two_workers_say_so_and_give_the_same_slates(several):
     body = {"candidates": ["i1", "i2", "i3"], "force": {"model": "ranker"}}
 

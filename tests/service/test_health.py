@@ -29,6 +29,14 @@ def test_the_worst_component_decides(components, status, takes_traffic):
     assert tuple(readiness.components.values()) == components
 
 
+def test_a_detail_names_files_and_no_folders():
+    found = ComponentHealth(status="failed", detail="no engine: /srv/models/m/1/ranker.onnx: bad")
+
+    (told,) = health(found).readiness().components.values()
+
+    assert told.detail == "no engine: ranker.onnx: bad"
+
+
 @pytest.mark.parametrize("component", [OK, DEGRADED, FAILED])
 def test_a_server_that_drains_takes_no_traffic_however_it_is(component):
     draining = health(component)

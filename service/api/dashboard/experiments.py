@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from experiments.definition import Experiment, State, Variant
+from experiments.definition import Experiment, Method, State, Variant
 from experiments.report import Report
 from experiments.report.document import Decided, Split
 from experiments.report.values import Measure, VariantReport
@@ -68,6 +68,7 @@ class ExperimentView(Struct, frozen=True, kw_only=True):
     """Everything the page tells of one experiment."""
 
     key: str
+    method: Method
     state: State
     phase: int
     generation: int | None
@@ -102,6 +103,7 @@ def _view(found: Experiment, standing: Standing | None, unready: str | None) -> 
         rule = "automatic"
     return ExperimentView(
         key=found.key,
+        method=found.method,
         state=found.state,
         phase=found.phase,
         generation=None if standing is None else standing.generation,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from litestar import Request, Response, get
+from litestar import Request, Response, route
 from litestar.handlers import HTTPRouteHandler
 
 POLICY: Final = "; ".join(
@@ -59,7 +59,10 @@ def served(path: str, file: File) -> HTTPRouteHandler:
     def given(request: Request[Any, Any, Any]) -> Response[bytes]:
         return file.response(request)
 
-    return get(path, include_in_schema=False, sync_to_thread=False)(given)
+    # A server must answer HEAD wherever it answers GET; it leaves the body away itself.
+    return route(path, http_method=["GET", "HEAD"], include_in_schema=False, sync_to_thread=False)(
+        given
+    )
 
 
 def served_folder(path: str, folder: Path) -> list[HTTPRouteHandler]:

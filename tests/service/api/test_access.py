@@ -41,6 +41,8 @@ def test_without_keys_everyone_may_rank_and_only_loopback_may_force():
         {"x-forwarded-for": "127.0.0.1"},
         {"X-Forwarded-For": ""},
         {"forwarded": "for=127.0.0.1"},
+        {"x-forwarded-proto": "http"},
+        {"x-forwarded-host": "podium.example"},
         {"x-real-ip": "127.0.0.1"},
         {"via": "1.1 proxy"},
     ],

@@ -97,7 +97,7 @@ async function change(verb, experiment, wanted) {
 async function refusal(answer) {
   const told = await inWords(answer);
   if (answer.status === 401) return `${told}. Put in a key with the scope admin (API key, above).`;
-  if (answer.status === 409) return `${told}. Close this, look again, then decide.`;
+  if (answer.status === 409) return `${told}. Close this to see how it stands now.`;
   return told;
 }
 
@@ -111,12 +111,12 @@ const MORE = {
     return [element("fieldset", {}, element("legend", {}, "To"), ...choices,
       option("another share of the eligible units, in percent", { name: "to", value: "share" }, !chosen),
       element("input", { type: "number", name: "percent", min: "0.01", max: "100", step: "0.01",
-        value: String(traffic / 100), "aria-label": "Share in percent" }))];
+        required: "", value: String(traffic / 100), "aria-label": "Share in percent" }))];
   },
   promote({ arms }) {
     return [element("fieldset", {}, element("legend", {}, "Which variant"),
       ...arms.map((arm, at) => option(`${arm.name}, served by ${arm.serves}`,
-        { name: "variant", value: arm.name }, at === 1)))];
+        { name: "variant", value: arm.name, required: "" }, arms.length === 2 && at === 1)))];
   },
 };
 

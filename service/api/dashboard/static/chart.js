@@ -7,15 +7,24 @@ const MOST_ROWS = 60;
 const DASHES = [[], [7, 4], [2, 3], [11, 4, 2, 4], [4, 2], [14, 5]];
 const COLOURS = 6;
 
-// A variant looks the same wherever it is drawn: numbered as it is first met.
-const met = new Map([["none", COLOURS - 1]]);
+// A variant looks the same wherever it is drawn: numbered as it is first met, past the number
+// of rankings outside experiments, which nothing else has.
+const OUTSIDE = COLOURS - 1;
+const met = new Map([["none", OUTSIDE]]);
 export function lineOf(label) {
-  if (!met.has(label)) met.set(label, met.size - 1);
+  if (!met.has(label)) met.set(label, met.size - 1 < OUTSIDE ? met.size - 1 : met.size);
   return met.get(label);
 }
 
+// Past the first six the same colours come back with other dashes: 31 lines that differ.
+export const colourOf = (at) => (at < COLOURS ? at : (at - COLOURS) % OUTSIDE) + 1;
+export function dashOf(at) {
+  const round = at < COLOURS ? 0 : 1 + Math.floor((at - COLOURS) / OUTSIDE);
+  return DASHES[(colourOf(at) - 1 + round) % DASHES.length];
+}
+
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const lineColour = (at) => colour(`--line-${(at % COLOURS) + 1}`);
+const lineColour = (at) => colour(`--line-${colourOf(at)}`);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 export class Chart {
@@ -103,7 +112,7 @@ export class Chart {
         label: name,
         stroke: lineColour(this.lines[at]),
         width: bars ? 0 : 1.75,
-        dash: bars ? undefined : DASHES[this.lines[at] % DASHES.length],
+        dash: bars ? undefined : dashOf(this.lines[at]),
         fill: bars ? lineColour(this.lines[at]) : undefined,
         paths: bars ? uPlot.paths.bars({ size: [0.78, 60] }) : undefined,
         points: { show: !bars && this.columns[0].length < 3 },
@@ -138,12 +147,12 @@ export class Chart {
 
 function swatch(at, filled) {
   const line = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  line.setAttribute("class", `swatch line-${(at % COLOURS) + 1}`);
+  line.setAttribute("class", `swatch line-${colourOf(at)}`);
   line.setAttribute("viewBox", "0 0 26 10");
   line.setAttribute("aria-hidden", "true");
   const shape = document.createElementNS(line.namespaceURI, filled ? "rect" : "line");
   const drawn = filled ? { x: 8, y: 0, width: 10, height: 10, class: "fill" }
-    : { x1: 0, x2: 26, y1: 5, y2: 5, "stroke-dasharray": DASHES[at % DASHES.length].join(" ") };
+    : { x1: 0, x2: 26, y1: 5, y2: 5, "stroke-dasharray": dashOf(at).join(" ") };
   for (const [name, value] of Object.entries(drawn)) shape.setAttribute(name, value);
   line.append(shape);
   return line;

@@ -1,7 +1,7 @@
 // Experiments: how each stands, its CTRs with intervals, and what was decided.
 import { byId, drawing, element, light, setText, Table } from "./dom.js";
 import { buttons } from "./actions.js";
-import { lineOf } from "./chart.js";
+import { colourOf, lineOf } from "./chart.js";
 import * as words from "./words.js";
 
 const NONE = "No experiment is defined. Name a file of experiments in the settings "
@@ -13,6 +13,9 @@ const RULES = {
 };
 
 const STANDING = ["state", "phase", "generation", "since", "stage", "promoted", "traffic_bp"];
+
+// Whether each unit sees one variant; else both are in every slate, and neither has a CTR.
+const splits = (experiment) => experiment.method === "split";
 
 // The standing of one in the place of another's, figures and the rest as they are.
 const standingAs = (experiment, other) =>
@@ -39,7 +42,7 @@ export class Experiments {
 
   show(experiments) {
     this.all = experiments;
-    for (const one of experiments) one.arms.forEach((arm) => lineOf(`${one.key}:${arm.name}`));
+    for (const one of experiments.filter(splits)) one.arms.forEach((arm) => lineOf(`${one.key}:${arm.name}`));
     const place = byId("experiments");
     const known = new Set(experiments.map((one) => one.key));
     for (const [key, card] of this.cards) {
@@ -95,7 +98,7 @@ class Card {
     this.drawLadder(experiment);
     this.buttons.take(experiment);
     const current = figures && figures.phase === experiment.phase ? figures : null;
-    this.drawSplit(current);
+    this.drawSplit(experiment, current);
     this.drawIntervals(experiment, current);
     setText(this.verdict, current ? current.verdict : "");
     this.notes.replaceChildren(...notes(experiment, current).map(([tone, text]) =>
@@ -114,7 +117,8 @@ class Card {
     }, words.share(bp))));
   }
 
-  drawSplit(figures) {
+  drawSplit(experiment, figures) {
+    this.split.hidden = !splits(experiment);
     const [tone, told] = words.SPLITS[figures?.split.verdict ?? "unknown"];
     const p = figures?.split.always_valid_p;
     const known = p === null || p === undefined ? "" : ` (always-valid p ${p < 0.001 ? "< 0.001" : p.toFixed(3)})`;
@@ -123,10 +127,13 @@ class Card {
   }
 
   drawIntervals(experiment, figures) {
-    const rows = figures?.variants ?? [];
+    this.intervals.hidden = !splits(experiment);
+    const all = figures?.variants ?? [];
+    const rows = all.some((one) => one.impressions) ? all : []; // each would say that it has none
     const drawn = rows.filter((one) => one.ctr.low !== null && one.ctr.value !== null);
     const level = figures ? Math.round(100 * figures.confidence) : 95;
-    const said = rows.map((one) => `${one.name}: ${inWords(one)}`);
+    const plan = figures?.plan ?? "";
+    const said = rows.map((one) => `${one.name}: ${inWords(one, plan)}`);
     this.intervals.setAttribute("aria-label",
       `CTR with always-valid ${level} % intervals. ${said.join("; ") || "No figures yet."}`);
     const range = rangeOf(drawn);
@@ -134,8 +141,8 @@ class Card {
       element("p", { class: "quiet" }, `CTR with always-valid ${level} % intervals: right at every look`),
       ...rows.map((one) => element("div", { class: "interval" },
         element("span", { class: "name" }, one.name), track(one.ctr, range, drawn[0], lineOf(`${experiment.key}:${one.name}`)),
-        element("span", { class: "numbers" }, inWords(one)))));
-    if (!drawn.length) this.intervals.append(element("p", { class: "quiet" }, whyEmpty(experiment, rows)));
+        element("span", { class: "numbers" }, inWords(one, plan)))));
+    if (!drawn.length) this.intervals.append(element("p", { class: "quiet" }, whyEmpty(experiment, all)));
   }
 
   fillTable(experiment, figures) {
@@ -190,13 +197,14 @@ function whyEmpty(experiment, rows) {
   return "Too few clicks for intervals yet: report clicks to POST /v1/events.";
 }
 
-function inWords({ ctr, change, change_missing: missing }) {
+// A variant's CTR, and its change or why there is none unless the plan below says the same.
+function inWords({ ctr, change, change_missing: missing }, plan) {
   if (ctr.value === null) return ctr.missing ?? "–";
   const own = ctr.low === null ? `${words.percent(ctr.value)} (no interval: ${ctr.missing})`
     : `${words.percent(ctr.value)} [${words.percent(ctr.low)}, ${words.percent(ctr.high)}]`;
   if (change) return `${own}, ${words.signed(change.value)} against control`
     + ` [${words.signed(change.low)}, ${words.signed(change.high)}]`;
-  return missing && ctr.low !== null ? `${own}, against control: ${missing}` : own;
+  return missing && ctr.low !== null && !plan.includes(missing) ? `${own}, against control: ${missing}` : own;
 }
 
 function rangeOf(drawn) {
@@ -209,7 +217,7 @@ function rangeOf(drawn) {
 // A variant's interval, with the control's CTR as a broken line behind it.
 function track(ctr, range, control, line) {
   const place = (value) => `${(100 * (value - range.low)) / (range.high - range.low)}%`;
-  const svg = drawing("svg", { class: `track line-${(line % 6) + 1}`, "aria-hidden": "true" });
+  const svg = drawing("svg", { class: `track line-${colourOf(line)}`, "aria-hidden": "true" });
   if (ctr.low === null) return svg;
   if (control) {
     svg.append(drawing("line", { class: "control", x1: place(control.ctr.value), x2: place(control.ctr.value),
@@ -270,7 +278,7 @@ function entry(one, isOld) {
     element("time", { datetime: one.at, class: "quiet" }, words.moment(at)),
     element("span", {}, element("b", {}, one.action), ` ${one.key}`,
       one.dry_run ? " (only recorded)" : "", ` by ${one.by}`, after ? `: ${after}` : "",
-      one.reason ? element("span", { class: "quiet" }, ` — ${one.reason}`) : null,
+      one.reason ? element("span", { class: "quiet" }, " — ", element("bdi", {}, one.reason)) : null,
       one.figures.length ? element("details", {}, element("summary", {}, "On these figures"),
         element("ul", {}, one.figures.map((line) => element("li", {}, line)))) : null));
 }

@@ -40,16 +40,17 @@ function show(place, table) {
 
 function rowsOf(deployment) {
   const { model } = deployment;
-  const name = `${model.name}@${model.version} ${model.precision}`;
+  const bundle = `${model.name}@${model.version}`;
+  const name = `${bundle} ${model.precision}`;
   const serves = deployment.surfaces.length ? ` (${deployment.surfaces.join(", ")})` : "";
   if (!deployment.engines.length) {
-    return [[deployment.name + serves, name, "none", light("good", "popularity"), null, null, null,
-      null, "ranks by popularity, without a model"]];
+    return [[deployment.name + serves, bundle, "none", light("good", "popularity"), null, null, null,
+      null, "ranks by popularity, without asking the model"]];
   }
   return deployment.engines.map((engine) => [
     deployment.name + serves, name,
     engine.precision === model.precision ? engine.name : `${engine.name} (${engine.precision})`,
-    element("span", {}, light(...ENGINE(engine)), element("span", { class: "quiet" },
+    element("span", {}, light(...ENGINE(engine)), element("span", { class: "quiet since" },
       ` since ${words.moment(engine.since)}`)),
     words.count(engine.rows), words.count(engine.calls), words.count(engine.failed_calls),
     words.count(deployment.queue_rows), engine.last_error,

@@ -18,9 +18,17 @@ export class Traffic {
     this.slot = 2;
     this.kept = 600;
     this.quantile = "p99";
+    this.picked = "";
+    this.picker = element("select", {});
+    this.picker.addEventListener("change", () => {
+      this.picked = this.picker.value;
+      this.draw();
+    });
     const seconds = "time";
     this.rates = new Chart({ name: "traffic", title: "Traffic",
-      about: "Rankings a second over the last ten seconds, by variant", value: words.rate, empty: NO_TRAFFIC, kind: seconds });
+      about: "Rankings a second over the last ten seconds, by variant", value: words.rate, empty: NO_TRAFFIC, kind: seconds,
+      choice: element("label", { class: "choice", hidden: "" }, element("span", { class: "unseen" },
+        "Experiment, for traffic and latency"), this.picker) });
     this.latency = new Chart({ name: "latency", title: "Latency",
       about: "Of the last ten seconds, from arrival to slate, by variant", value: words.ms,
       empty: NO_TRAFFIC, kind: seconds, choice: this.choice() });
@@ -89,8 +97,24 @@ export class Traffic {
     return at > 0 && shown[at].at - shown[at - 1].at > 1.5 * this.slot;
   }
 
+  // The experiments to pick from, where there are so many that their lines hide each other.
+  pick(labels) {
+    const keys = [...new Set(labels.filter((label) => label !== "none").map((label) => label.split(":")[0]))];
+    if (!keys.includes(this.picked)) this.picked = "";
+    const told = JSON.stringify(keys);
+    if (told !== this.pickerTold) {
+      this.pickerTold = told;
+      this.picker.parentElement.hidden = keys.length < 2;
+      this.picker.replaceChildren(element("option", { value: "" }, "all experiments"),
+        ...keys.map((key) => element("option", { value: key }, key)));
+      this.picker.value = this.picked;
+    }
+    return labels.filter((label) => !this.picked || label.startsWith(`${this.picked}:`));
+  }
+
   drawVariants(shown, times, line) {
-    const labels = [...new Set(shown.flatMap((point) => Object.keys(point.variants ?? {})))].sort();
+    const labels = this.pick(
+      [...new Set(shown.flatMap((point) => Object.keys(point.variants ?? {})))].sort());
     const names = labels.map((label) => words.variantName(label, labels));
     const lines = labels.map(lineOf);
     this.rates.show(names, [times,

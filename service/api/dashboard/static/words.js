@@ -1,6 +1,7 @@
 // Numbers and names as people read them.
 
 const whole = new Intl.NumberFormat("en");
+const fine = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const tight = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 
 export const count = (value) => whole.format(value);
@@ -9,7 +10,7 @@ export const percent = (value, digits = 1) => value === null || value === undefi
   ? "–" : `${(100 * value).toFixed(digits)} %`;
 export const ms = (value) => value === null || value === undefined
   ? "–" : `${value >= 100 ? whole.format(Math.round(value)) : tight.format(value)} ms`;
-export const share = (bp) => `${tight.format(bp / 100)} %`;
+export const share = (bp) => `${fine.format(bp / 100)} %`;
 
 export function signed(value, digits = 1) {
   return `${value < 0 ? "−" : "+"}${Math.abs(100 * value).toFixed(digits)} %`;
@@ -41,7 +42,7 @@ export const STATES = {
 export const SPLITS = {
   ok: ["good", "users split as planned"],
   mismatch: ["bad", "users did not split as planned (SRM): do not trust this comparison"],
-  unknown: ["quiet", "too few users to check the split"],
+  unknown: ["quiet", "the split is not checked yet"],
 };
 
 export const ENGINES = {
