@@ -14,8 +14,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[1]
 FEW = ["--epochs", "1", "--batch-size", "1024"]
@@ -55,13 +56,15 @@ class Commands:
         self.home = home
         self.environ = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(home / "xdg")}
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+    def start(
+        self, *arguments: str, stderr: IO[str] | int = subprocess.PIPE
+    ) -> "subprocess.Popen[str]":
         return subprocess.Popen(
             [sys.executable, "-m", "service", *arguments, "--json"],
             cwd=self.home,
             env=self.environ,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
         )
 
@@ -141,9 +144,14 @@ def _settings(podium: Commands) -> None:
 
 def _service(podium: Commands) -> None:
     """A service, its experiments and its cache, and shoppers."""
-    with podium.start("serve", "--config", "podium.toml") as process:
+    log = podium.home / "serve.log"  # a pipe that nobody reads would stop it once it is full
+    with (
+        log.open("w") as errors,
+        podium.start("serve", "--config", "podium.toml", stderr=errors) as process,
+    ):
         assert process.stdout is not None
-        told = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
+        told = _first_document(process.stdout)
+        assert told, f"podium serve ended: {log.read_text()}"
         at = ["--url", told["url"]]
         try:
             assert podium.answer("doctor", "--ready", *at)["status"] == "ready"
@@ -161,6 +169,16 @@ def _service(podium: Commands) -> None:
     assert process.returncode == 0
     shown = podium.answer("demo", "--sessions", "100")
     assert not shown["faults"]
+
+
+def _first_document(lines: Iterable[str]) -> Any:
+    """What a command that goes on prints first; None if it ended without."""
+    text = ""
+    for line in lines:
+        text += line
+        if line == "}\n":
+            return json.loads(text)
+    return None
 
 
 def _experiment(podium: Commands, at: list[str]) -> None:

@@ -90,6 +90,7 @@ def podium(
 
 def main() -> None:
     """Run the command line and turn failures into one line and an exit code."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A file's name can hold bytes that are no text: shown, and nothing fails.
@@ -101,12 +102,22 @@ def main() -> None:
     sys.exit(code)
 
 
+def _open_closed_streams() -> None:
+    """A shell's ``>&-``: else the next file that is opened would be standard output."""
+    for number, mode in ((0, "r"), (1, "w"), (2, "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, this one
+            setattr(sys, ("stdin", "stdout", "stderr")[number], os.fdopen(number, mode))
+
+
 def run(arguments: list[str]) -> int:
     """The exit code of one command."""
     try:
         code = command()(arguments, prog_name="podium", standalone_mode=False)
         sys.stdout.flush()
-    except (typer.Abort, Interrupted):
+    except (typer.Abort, Interrupted, KeyboardInterrupt):
         return say_failed(arguments, "interrupted", ExitCode.INTERRUPTED)
     except (PipeClosed, BrokenPipeError):
         return ExitCode.PIPE_CLOSED

@@ -43,7 +43,8 @@ def warm(
         Literal["service", "ray"],
         typer.Option(
             help="What computes: the running service, or processes of a Ray cluster with the "
-            "models of --config, which put them into its redis.url."
+            "models of --config, which put them into its redis.url. Ray pays on several machines; "
+            "on one the service is quicker."
         ),
     ] = "service",
     workers: Annotated[

@@ -35,7 +35,10 @@ def call(
     import msgspec
 
     from ranking_models.errors import InputError
+    from service.addresses import address_problem
 
+    if problem := address_problem(url):
+        raise InputError(problem)
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     method, content = ("GET", None) if body is None else ("POST", msgspec.json.encode(body))
     headers |= {} if body is None else {"Content-Type": "application/json"}

@@ -20,8 +20,16 @@ def capacity(
     measured: Annotated[
         Path | None,
         typer.Option(
-            help="What `podium bench --story --out FILE` measured with your model on your "
-            "machine. Default: the demonstration, as it was measured for this version.",
+            help="What `podium bench --out FILE` measured with your model: the work of a row. "
+            "Default: the demonstration's, as it ships.",
+            metavar="FILE",
+        ),
+    ] = None,
+    story: Annotated[
+        Path | None,
+        typer.Option(
+            help="What `podium bench --story --out FILE` measured: the work of a ranking besides. "
+            "Default: the demonstration's, as it ships.",
             metavar="FILE",
         ),
     ] = None,
@@ -48,12 +56,17 @@ def capacity(
         float, typer.Option(help="Memory of a replica.", min=0.5, max=4096)
     ] = 2.0,
     gpu_cores: Annotated[
-        float, typer.Option(help="A GPU scores as many rows as so many cores.", min=0.1, max=1e6)
+        float,
+        typer.Option(
+            help="A GPU scores as many rows as so many cores, unless --measured has one.",
+            min=0.1,
+            max=1e6,
+        ),
     ] = 40.0,
     gpu_left: Annotated[
         float,
         typer.Option(
-            help="Share of a row's CPU time that stays on the CPU where a GPU scores.",
+            help="Share of a measured row's CPU time that stays on the CPU where a GPU scores.",
             min=0,
             max=0.95,
         ),
@@ -112,12 +125,8 @@ def capacity(
 
     Example: podium capacity --rankings-per-s 50000 --candidates 200 --hit-rate 0.7 --gpu-price 1.2
     """
-    from service.profiling.capacity import (
-        Assumptions,
-        read_measured,
-        shipped_measurement,
-        size,
-    )
+    from service.profiling.capacity import Assumptions, read_measured, size
+    from service.profiling.capacity.measured import SHIPPED_BENCH, SHIPPED_STORY
     from service.profiling.capacity.text import render_capacity
 
     given = Assumptions(
@@ -144,7 +153,7 @@ def capacity(
         gpu_price=gpu_price,
     )
     found = size(
-        shipped_measurement() if measured is None else read_measured(measured),
+        read_measured(measured or SHIPPED_BENCH, story or SHIPPED_STORY),
         given,
         _loads(rankings_per_s),
     )

@@ -5,7 +5,7 @@ A fault of Podium itself keeps its traceback: whoever mends it needs that.
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
@@ -80,9 +80,12 @@ def say_failed(arguments: list[str], message: str, code: ExitCode) -> int:
     """The line for a person, and for a program the document; the code to end with."""
     text = message.encode("utf-8", "backslashreplace").decode()  # a file's name may be no text
     line = " ".join(text.split())
-    print(f"podium: {line}", file=sys.stderr)
+    with suppress(OSError):  # nobody can be told; the code is the same
+        print(f"podium: {line}", file=sys.stderr)
     if wants_json(arguments):
-        print_json(FailureDocument(error=Failure(exit_code=int(code), message=line)))
+        with suppress(OSError):
+            print_json(FailureDocument(error=Failure(exit_code=int(code), message=line)))
+            sys.stdout.flush()
     return int(code)
 
 

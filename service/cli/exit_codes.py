@@ -19,7 +19,7 @@ MEANINGS = {
     "gate that is broken, settings with problems, a service that does not answer or refuses.",
     ExitCode.USAGE: "Wrong usage, or settings or experiments that cannot be used; nothing was "
     "done. `podium` without a command shows its help on standard error and ends with this.",
-    ExitCode.INTERRUPTED: "Ended by Ctrl-C.",
+    ExitCode.INTERRUPTED: "Ended by Ctrl-C. Not `podium serve`: so it ends in order, with 0.",
     ExitCode.PIPE_CLOSED: "Whoever read standard output closed it, such as `head`.",
 }
 """What each of them means, for the reference."""

@@ -31,6 +31,7 @@ def serve(
     """Serve rankings over HTTP.
 
     With --json the address is printed as one document as soon as requests are taken.
+    Ctrl-C and SIGTERM end it once all that is under way is answered, with exit code 0.
 
     Example: podium serve --config podium.toml --port 8080
     """

@@ -53,6 +53,13 @@ def simulate(
             help=f"With --url: shoppers at a time. Default {CONCURRENCY}.", min=1, max=256
         ),
     ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PODIUM_API_KEY",
+            help="With --url: API key with the scopes `rank` and `events`, where keys are needed.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Simulate a marketplace: write its click log, or play its shoppers against a service.
@@ -84,6 +91,7 @@ def simulate(
         sessions or PLAYED_SESSIONS,
         seed=SHOPPERS_SEED if demand_seed is None else demand_seed,
         concurrency=concurrency or CONCURRENCY,
+        api_key=api_key,
         as_json=as_json,
     )
 
@@ -130,6 +138,7 @@ def _play(
     *,
     seed: int,
     concurrency: int,
+    api_key: str | None,
     as_json: bool,
 ) -> int:
     import asyncio
@@ -148,6 +157,7 @@ def _play(
                 sessions=sessions,
                 seed=seed,
                 concurrency=concurrency,
+                api_key=api_key,
                 done=progress.update,
             )
         )

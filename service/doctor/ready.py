@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from service.addresses import address_problem
 from service.health import Readiness
 
 PATIENCE_S = 5.0
@@ -24,6 +25,8 @@ def ask_ready(url: str) -> Readiness:
     Raises:
         Unready: it takes no traffic, with the reason in a line.
     """
+    if problem := address_problem(url):
+        raise Unready(problem, is_podium=False)
     try:
         body = _body(url)
         reply = msgspec.json.decode(body, type=Readiness)

@@ -78,7 +78,9 @@ async def _server(
         if _is_locked(error):
             advice = f"correct user and password of {setting}"
             return [problem(setting, f"{shown} does not let us in: {error}", advice)]
-        found = f"{shown} does not answer ({type(error).__name__}: {error})"
+        # Sentinel's goes on with each client and all of its options.
+        reason = str(error).partition(" : <")[0]
+        found = f"{shown} does not answer ({type(error).__name__}: {reason})"
         return [problem(setting, found, f"start it, or correct {setting}")]
     finally:
         for client in clients:

@@ -179,7 +179,8 @@ def _read_variable(name: str, text: str, field_type: Any) -> object:
     is_json = isinstance(msgspec.inspect.type_info(field_type), _CONTAINERS)
     try:
         value = msgspec.json.decode(text) if is_json else text
-        return msgspec.to_builtins(msgspec.convert(value, field_type, strict=is_json))
+        read = msgspec.convert(value, field_type, strict=is_json)
+        return value if is_json else msgspec.to_builtins(read)
     except msgspec.ValidationError as error:
         place = str(error).partition(" - at `$")[2]
         raise StartupError(f"{name}: {error}{choices(field_type, place)}") from None

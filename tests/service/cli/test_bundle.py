@@ -39,7 +39,7 @@ def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return printed.err
 
 
-def test_a_run_becomes_a_bundle_that_verifies(tmp_path, capsys):
+def test_a_run_becomes_a_bundle_that_verifies(tmp_path, capsys, networks_exported_once):
     save_run(tiny_run(tmp_path / "runs" / "toys"))
     out = str(tmp_path / "bundles")
 
@@ -51,7 +51,7 @@ def test_a_run_becomes_a_bundle_that_verifies(tmp_path, capsys):
     assert "256 golden rows" in capsys.readouterr().out
 
 
-def test_the_model_can_be_given_another_name(tmp_path):
+def test_the_model_can_be_given_another_name(tmp_path, networks_exported_once):
     save_run(tiny_run(tmp_path / "toys"))
     out = tmp_path / "bundles"
 

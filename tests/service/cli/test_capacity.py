@@ -8,7 +8,7 @@ import pytest
 
 from service.cli import run
 from service.profiling.capacity import Assumptions
-from service.profiling.capacity.measured import SHIPPED
+from service.profiling.capacity.measured import SHIPPED_BENCH, SHIPPED_STORY
 from service.profiling.capacity.values import Capacity
 
 
@@ -47,20 +47,23 @@ def test_every_assumption_has_an_option_that_reaches_it(capsys):
     assert answer(capsys, *given).assumptions == Assumptions(**changed)
 
 
-def test_the_story_of_another_machine_is_taken(capsys, tmp_path):
-    story = json.loads(SHIPPED.read_text())
-    story["machine"]["cpu"] = "another"
-    file = tmp_path / "story.json"
-    file.write_text(json.dumps(story))
+def test_measurements_of_another_machine_are_taken(capsys, tmp_path):
+    given = []
+    for option, shipped in (("--measured", SHIPPED_BENCH), ("--story", SHIPPED_STORY)):
+        found = json.loads(shipped.read_text())
+        found["machine"]["cpu"] = f"another {option}"
+        (tmp_path / option).write_text(json.dumps(found))
+        given += [option, str(tmp_path / option)]
 
-    assert answer(capsys, "--measured", str(file)).measured.cpu == "another"
+    measured = answer(capsys, *given).measured
+    assert (measured.cpu, measured.story_cpu) == ("another --measured", "another --story")
 
 
 def test_people_are_told_what_is_measured_and_what_is_assumed(capsys):
     assert run(["capacity", "--rankings-per-s", "50000", "--gpu-price", "1.25"]) == 0
 
     told = capsys.readouterr().out
-    assert "Measured (`podium bench --story`" in told
+    assert told.startswith("Measured:")
     assert "a GPU 1.25." in told
     assert "as assumed; that is not measured" in told
     assert "50,000 |" in told

@@ -106,11 +106,39 @@ def test_what_is_missing_or_does_not_answer_is_one_line(tmp_path, capsys):
         assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("url", ["nonsense", "http://[::1", "ftp://host", "http://", "http://h:x"])
+@pytest.mark.parametrize(
+    "asked", ["experiment list", "cache flush", "doctor --ready", "simulate --sessions 1"]
+)
+def test_an_address_that_is_none_is_said_to_be(asked, url, capsys):
+    assert run([*asked.split(), "--url", url]) == ExitCode.FAILED
+
+    error = capsys.readouterr().err
+    assert f"{url} is no address of a service; one looks like http://127.0.0.1:8080" in error
+
+
 def test_a_name_that_is_no_text_is_shown_as_well_as_can_be(capsys):
     assert run(["config", "explain", "--config", "\udcff.toml", "--json"]) == ExitCode.USAGE
 
     message = json.loads(capsys.readouterr().out)["error"]["message"]
     assert message == "\\udcff.toml: there is no such settings file"
+
+
+def test_ctrl_c_while_it_is_still_being_imported_is_one_line():
+    interrupted = (
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from service.__main__ import main; main()"
+    )
+
+    found = subprocess.run(
+        [sys.executable, "-c", interrupted], capture_output=True, text=True, check=False
+    )
+
+    assert (found.stderr, found.returncode) == ("podium: interrupted\n", ExitCode.INTERRUPTED)
 
 
 def test_a_reader_that_goes_away_ends_it_without_a_word():
@@ -125,12 +153,23 @@ def test_a_reader_that_goes_away_ends_it_without_a_word():
     assert process.returncode == ExitCode.PIPE_CLOSED
 
 
-def test_a_full_disk_is_one_line():
-    with Path("/dev/full").open("wb") as full, program("--version", stdout=full) as process:
+def test_a_full_disk_is_one_line_also_where_it_should_be_a_document():
+    with (
+        Path("/dev/full").open("wb") as full,
+        program("config", "explain", "server.port", "--json", stdout=full) as process,
+    ):
         error = process.stderr.read()
 
     assert error == b"podium: No space left on device\n"
     assert process.returncode == ExitCode.FAILED
+
+
+def test_closed_streams_change_no_exit_code():
+    """As a shell's ``>&-`` leaves them."""
+    closed = f"{sys.executable} -m service $1 <&- >&- 2>&-"
+    script = f"run() {{ {closed}; }}; run --version || exit 9; run missing"
+
+    assert subprocess.run(["sh", "-c", script], check=False).returncode == ExitCode.USAGE
 
 
 class Terminal(io.StringIO):

@@ -36,9 +36,6 @@ k1 = "2222222222222222222222222222222222222222222222222222222222222222"
 
 [deployments.ranker]
 model = "marketplace"
-
-[engine]
-triton_key = "secret of scoring"
 """
 
 
@@ -96,10 +93,10 @@ def test_everything_that_is_wrong_is_told_at_once_with_its_place(podium_toml, ca
     for expected in (
         r"podium\.toml:5: server\.prt: there is no such setting; did you mean port\?",
         r"podium\.toml:22: auth\.keys\[1\]\.scopes\[0\]: .*it may be admin, events, rank, read",
-        r"podium\.toml:33: deployments\.ranker\.cache: .*it may be exact, off",
-        r"podium\.toml:35: batching\.max_queue_delay_s: Expected `float`, got `str`",
-        r"podium\.toml:37: cache\.ttl_s: ",
-        r"podium\.toml:38: nonsense: there is no such setting; there are ",
+        r"podium\.toml:29: deployments\.ranker\.cache: .*it may be exact, off",
+        r"podium\.toml:31: batching\.max_queue_delay_s: Expected `float`, got `str`",
+        r"podium\.toml:33: cache\.ttl_s: ",
+        r"podium\.toml:34: nonsense: there is no such setting; there are ",
         r"PODIUM_SERVER__WORKERS: Expected `int`, got `str`",
         r"PODIUM_REDIS__ULR: there is no such setting; did you mean PODIUM_REDIS__URL\?",
         r"OTEL_EXPORTER_OTLP_ENDPOINT must be a URL",
@@ -155,7 +152,7 @@ def test_experiments_that_name_no_deployment_are_a_problem(podium_toml, capsys, 
 
     (problem,) = checked(capsys)
 
-    assert problem["where"] == f"{tmp_path / 'experiments.toml'}:10"
+    assert problem["where"] == f"{tmp_path / 'experiments.toml'}:11"
     assert "there is no deployment 'rnker' in the settings" in problem["reason"]
 
 
@@ -197,7 +194,7 @@ def test_what_is_named_and_is_not_there_hides_nothing_else(podium_toml, capsys):
 
     assert redis["where"] == "podium.toml:12"
     assert redis["reason"].startswith("redis.url http://user:***@cache:6379/0 cannot be used")
-    assert (models["where"], models["setting"]) == ("podium.toml:38", "models.directory")
+    assert (models["where"], models["setting"]) == ("podium.toml:30", "models.directory")
 
 
 def test_a_variable_that_is_wrong_is_the_place_of_its_problem(podium_toml, capsys, monkeypatch):
@@ -262,7 +259,7 @@ def test_every_setting_says_where_it_comes_from(podium_toml, capsys, monkeypatch
         "surfaces.default": ("ranker", "PODIUM_SURFACES"),
         "cache.ttl_s": (300.0, "default"),
         "auth.keys[1].name": ("ops", "podium.toml:20"),
-        "deployments.ranker.model": ("marketplace", "podium.toml:32"),
+        "deployments.ranker.model": ("marketplace", "podium.toml:28"),
         "deployments.ranker.cache": ("exact", "default"),
     }.items()
 
@@ -291,6 +288,17 @@ def test_secrets_are_masked(podium_toml, capsys, as_json):
     printed = capsys.readouterr().out
     assert "redis://user:***@cache:6379/0" in printed
     assert not any(secret in printed for secret in ("secret", "0000", "1111", "2222"))
+
+
+def test_secrets_of_variables_are_masked(podium_toml, capsys, monkeypatch):
+    monkeypatch.setenv("PODIUM_ENGINE__TRITON_KEY", "hush")
+    monkeypatch.setenv("PODIUM_EVENTS__KEYS", json.dumps({"k2": "hush" * 16}))
+    monkeypatch.setenv("PODIUM_REDIS__EVENTS_URL", "rediss+sentinel://a:hush@h:1,i:2/main")
+
+    found = explained(capsys, "--redis-url", "redis://h:1?password=hush")
+
+    assert "hush" not in json.dumps(found)
+    assert found["engine.triton_key"]["value"] == "***"
 
 
 def test_one_setting_is_shown_with_what_it_means_and_may_be(podium_toml, capsys):

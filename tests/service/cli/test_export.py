@@ -14,7 +14,9 @@ from tests.support.runs import tiny_run
 
 
 @pytest.fixture
-def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainedRun:
+def saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, networks_exported_once: None
+) -> TrainedRun:
     monkeypatch.chdir(tmp_path)
     made = tiny_run(Path("runs/tiny"))
     save_run(made)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import takewhile
 
 import pytest
 
@@ -51,12 +52,12 @@ def test_for_programs_it_says_where_it_serves_and_a_health_check_finds_it(home):
         text=True,
     ) as process:
         try:
-            told = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
+            told = json.loads("".join(takewhile(lambda line: line != "}\n", process.stdout)) + "}")
             assert (told["pid"], told["workers"]) == (process.pid, 1)
             assert told["url"] == f"http://127.0.0.1:{told['port']}"
             assert run(["doctor", "--ready", "--url", told["url"]]) == 0
         finally:
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
         assert process.stdout.read() == ""
 
     assert process.returncode == 0

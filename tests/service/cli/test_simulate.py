@@ -2,6 +2,8 @@
 
 import hashlib
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from pyarrow import parquet
@@ -70,6 +72,32 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, complaint, capsys):
     error = capsys.readouterr().err
     assert complaint in error
     assert error.count("\n") == 1
+
+
+def test_shoppers_show_the_key_and_of_nothing_shown_there_is_no_ctr(capsys):
+    shown = []
+
+    class Closed(BaseHTTPRequestHandler):
+        def do_GET(self):
+            shown.append(self.headers["Authorization"])
+            self.send_response(401)
+            self.end_headers()
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Closed) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert (
+            run(["simulate", "--url", url, "--api-key", "secret", *SMALL, "--sessions", "2"]) == 1
+        )
+        server.shutdown()
+
+    assert set(shown) == {"Bearer secret"}
+    assert "0 clicks on 0 impressions\nFAILED: " in capsys.readouterr().out
 
 
 def test_nobody_at_the_address_is_one_line_and_exit_code_1(capsys):

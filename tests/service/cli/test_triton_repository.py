@@ -72,6 +72,7 @@ def test_options_go_before_settings(bundle, capsys):
         (["--triton-repository", "m", "--split"], "write what the bundle has"),
         (["--triton-repository", "m", "--precision", "bf16"], "Triton has no bf16"),
         (["--triton-repository", "m", "--precision", "fp16"], "has no precision 'fp16'"),
+        (["--triton-repository", "m", "--precision", "fp32,fp16"], "has no precision 'fp16'"),
         (["--triton-repository", "m", "--triton-plan", "no"], "no/manifest.json: cannot be read"),
         (
             ["--triton-repository", "m", "--triton-plan", "p", "--precision", "int8"],

@@ -47,11 +47,10 @@ def test_a_service_that_takes_none_is_a_failure_with_the_reason(status, body, sa
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nonsense", "http://[", "http://h:x"])
-def test_nobody_there_is_a_failure(url, capsys):
-    assert run(["doctor", "--ready", "--url", url]) == 1
+def test_nobody_there_is_a_failure(capsys):
+    assert run(["doctor", "--ready", "--url", "http://127.0.0.1:1"]) == 1
 
-    assert f"no answer from {url}" in capsys.readouterr().err
+    assert "no answer from http://127.0.0.1:1" in capsys.readouterr().err
 
 
 def test_it_is_asked_without_what_serving_needs():

@@ -114,6 +114,17 @@ def test_a_server_that_does_not_answer_is_a_problem_without_its_password():
         assert found.advice == f"start it, or correct {setting}"
 
 
+def test_sentinels_that_are_away_are_one_short_line():
+    found, _ = findings(
+        url="redis+sentinel://:secret@127.0.0.1:1/main", events_url="redis://127.0.0.1:1"
+    )
+
+    shown = "redis+sentinel://:***@127.0.0.1:1/main"
+    assert found.found == (
+        f"{shown} does not answer (MasterNotFoundError: No master found for 'main')"
+    )
+
+
 def test_a_url_that_is_none_is_a_problem():
     (found,) = findings(url="http://localhost")
 
