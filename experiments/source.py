@@ -87,7 +87,7 @@ def parse_experiments(text: str, *, where: str) -> tuple[Experiment, ...]:
     try:
         definitions = msgspec.convert(_named(tomllib.loads(text)), _Definitions)
         check_together(definitions.experiment)
-    except ValueError as problem:  # TOMLDecodeError and ValidationError are ValueErrors
+    except (ValueError, RecursionError) as problem:  # TOML and msgspec raise ValueErrors
         raise ExperimentInvalid(where, _readable(str(problem))) from None
     return definitions.experiment
 

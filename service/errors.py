@@ -214,9 +214,9 @@ class DeadlinePassed(RankingError):
     title = "The deadline passed"
     retryable = True
 
-    def __init__(self, timeout_ms: int) -> None:
+    def __init__(self, timeout_ms: float, what: str = "slate") -> None:
         self.timeout_ms = timeout_ms
-        super().__init__(f"no slate was ready within {timeout_ms} ms")
+        super().__init__(f"no {what} was ready within {timeout_ms:g} ms")
 
 
 class NotReady(RankingError):

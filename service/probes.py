@@ -98,7 +98,8 @@ def _watch_deployment(metrics: Metrics, deployment: Deployment, settings: Engine
     # holds stays until Python collects, and a version that left waits for nobody to hold it.
     manifest, precision = deployment.bundle.manifest, deployment.model.precision
     model = f"{manifest.name}@{manifest.version}"
-    metrics.model_loaded(manifest.name, manifest.version, precision)
+    engines = [state.engine.name for state in deployment.engines]
+    metrics.model_loaded(manifest.name, manifest.version, precision, engines)
     if deployment.batcher is None:
         return
     metrics.watch_queue(

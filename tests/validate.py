@@ -3,9 +3,9 @@
     python -m tests.validate BIN
 
 BIN is the folder of the programs that deploy/locks/validate.txt installs. One line
-per proof; the first thing that is wrong ends it with 1. What a machine cannot
-have is passed by with the reason: Envoy where there is no wheel, systemd's and
-Prometheus' tools where there is neither the program nor Debian.
+per proof; 1 if anything is wrong. What a machine cannot have is passed by with the
+reason: all that needs BIN where it could not be installed, Envoy where there is no
+wheel, systemd's and Prometheus' tools where there is neither the program nor Debian.
 """
 
 import base64
@@ -50,6 +50,10 @@ class Wrong(Exception):
     """What a tool refused."""
 
 
+class Missing(Exception):
+    """A tool that this machine does not have."""
+
+
 class Tools:
     """The programs of the validators' environment."""
 
@@ -63,23 +67,35 @@ class Tools:
         """Both streams of a program.
 
         Raises:
+            Missing: it is not installed, or not for this machine.
             Wrong: it ended with another code than 0.
         """
+        self.need(program)
         return run(self.folder / program, *arguments)
+
+    def need(self, program: str) -> None:
+        if not self.has(program):
+            raise Missing(f"{program} is not in {self.folder}")
 
 
 def run(program: str | Path, *arguments: str | Path) -> str:
-    done = subprocess.run(
-        [str(program), *map(str, arguments)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
+    name = Path(program).name
+    try:
+        done = subprocess.run(
+            [str(program), *map(str, arguments)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+    except OSError as problem:
+        raise Missing(f"{name} does not run here: {problem.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise Wrong(f"{name}: no answer within {LIMIT_S:g} s") from None
     if done.returncode:
-        raise Wrong(f"{Path(program).name}: {done.stdout.strip()}")
+        raise Wrong(f"{name}: {done.stdout.strip()}")
     return done.stdout
 
 
@@ -148,8 +164,6 @@ def judged(tools: Tools, folder: Path, name: str, text: str) -> tuple[int, int]:
 
 
 def envoy(tools: Tools) -> str:
-    if not tools.has("envoy"):
-        return "envoy: not checked, there is no wheel of it for this machine"
     file = DEPLOY / "envoy" / "envoy.yaml"
     told = tools.run("envoy", "--mode", "validate", "--log-level", "warning", "--config-path", file)
     if "[warning]" in told:
@@ -158,8 +172,7 @@ def envoy(tools: Tools) -> str:
 
 
 def systemd(_: Tools) -> str:
-    if shutil.which("systemd-analyze") is None:
-        return "systemd: not checked, systemd-analyze is not on the PATH (package systemd)"
+    _on_path("systemd-analyze")
     unit = DEPLOY / "systemd" / "podium.service"
     with tempfile.TemporaryDirectory(prefix="podium-validate-") as folder:
         # It asks whether the program is there.
@@ -175,12 +188,14 @@ def secrets(tools: Tools) -> str:
     (block,) = re.findall(
         r"```sh\n(kubectl create namespace.*?)```", (DEPLOY / "README.md").read_text(), re.S
     )
+    tools.need("kubectl")
+    _on_path("bash", "openssl", "sha256sum", "cut")
     commands = re.sub(r"\\\n\s*", "", block).splitlines()
     create = [one for one in commands if " create secret " in one]
     script = "\n".join(f"{one} --dry-run=client --output yaml; echo ---" for one in create)
     environ = {**os.environ, "PATH": f"{tools.folder}:{os.environ['PATH']}", "KEY": "a-key"}
     done = subprocess.run(
-        ["/bin/bash", "-ec", script],
+        ["bash", "-ec", script],
         env=environ,
         capture_output=True,
         text=True,
@@ -208,18 +223,21 @@ def autoscaling(_: Tools) -> str:
     """The adapter's query, as the adapter fills it in, computed by Prometheus' own engine."""
     promtool = debian_tool("promtool", package="prometheus")
     if promtool is None:
-        return "autoscaling: not checked, there is no promtool"
+        raise Missing("promtool is not to be had, see above")
     rules = yaml.safe_load((K8S / "prometheus-adapter" / "rules.yaml").read_text())["rules"]
     query = rules["custom"][0]["metricsQuery"]
     query = query.replace("<<.GroupBy>>", "pod").replace("<<.LabelMatchers>>", 'namespace="podium"')
+    scaled = yaml.safe_load((K8S / "components" / "keda" / "scaledobject.yaml").read_text())
+    average = scaled["spec"]["triggers"][0]["metadata"]["query"]
     with tempfile.TemporaryDirectory(prefix="podium-validate-") as folder:
         test = Path(folder) / "test.yml"
-        test.write_text(yaml.safe_dump({"tests": [_waiting_and_idle(query)]}))
+        test.write_text(yaml.safe_dump({"tests": [_waiting_and_idle(query, average)]}))
         run(promtool, "test", "rules", test)
-    return "autoscaling: the adapter's query tells a pod whose jobs wait 9.5 ms from an idle one"
+    return "autoscaling: both queries tell a pod whose jobs wait 9.5 ms from an idle one"
 
 
-def _waiting_and_idle(query: str) -> dict[str, Any]:
+def _waiting_and_idle(query: str, keda: str) -> dict[str, Any]:
+    """The adapter's query has a value for each pod, KEDA's the sum that it divides by them."""
     bucket = 'podium_queue_seconds_bucket{namespace="podium",pod="%s",le="%s"}'
     up = 'up{namespace="podium",pod="%s"}'
     series = [
@@ -231,8 +249,12 @@ def _waiting_and_idle(query: str) -> dict[str, Any]:
         {"series": up % "idle", "values": "1x20"},
     ]
     samples = [{"labels": '{pod="waits"}', "value": 0.0095}, {"labels": '{pod="idle"}', "value": 0}]
-    asked = {"expr": f"round({query}, 0.0001)", "eval_time": "5m", "exp_samples": samples}
-    return {"interval": "15s", "input_series": series, "promql_expr_test": [asked]}
+    total = [{"labels": "{}", "value": 0.0095}]
+    asked = [
+        {"expr": f"round({expression}, 0.0001)", "eval_time": "5m", "exp_samples": expected}
+        for expression, expected in ((query, samples), (keda, total))
+    ]
+    return {"interval": "15s", "input_series": series, "promql_expr_test": asked}
 
 
 def workflows(tools: Tools) -> str:
@@ -264,17 +286,27 @@ CHECKS: tuple[Callable[[Tools], str], ...] = (
 )
 
 
+def _on_path(*programs: str) -> None:
+    for program in programs:
+        if shutil.which(program) is None:
+            raise Missing(f"{program} is not on the PATH")
+
+
 def main(folder: str) -> int:
     tools = Tools(Path(folder).absolute())
+    is_wrong = False
     for check in CHECKS:
         try:
             told = check(tools)
+        except Missing as tool:
+            told = f"{check.__name__}: not checked, {tool}"
         except (Wrong, ValueError, StartupError) as refusal:
             sys.stderr.write(f"{check.__name__}: {refusal}\n")
-            return 1
+            is_wrong = True
+            continue
         sys.stdout.write(f"{told}\n")
         sys.stdout.flush()
-    return 0
+    return 1 if is_wrong else 0
 
 
 if __name__ == "__main__":

@@ -151,6 +151,10 @@ def events_of(pages: httpx.Client, podium: Server) -> None:
     assert first is not None, page.text
     clicked = pages.get(first[1].replace("&amp;", "&"))
     assert clicked.status_code == 303, clicked
+    assert pages.get("/click?slate=a&item=i1&position=first").status_code == 400
+    for address in ("/?user=日本", "/"):  # by the address, then by the cookie
+        assert pages.get(address).status_code == 200
+    pages.cookies.clear()
 
     def reported() -> bool:
         report = podium.client.get("/v1/experiments/model/report").json()

@@ -4,8 +4,9 @@
 
 Run by the Python of an environment that has Ray (deploy/locks/ray.txt). A service is warmed
 over its API, and its pages are counted; then, from an empty cache, the same pages by Ray. Then
-once more, while a process of Ray is killed in the middle: the result must be complete, under
-the same keys, and the service must find every page there. A second warming computes nothing.
+once more, while a process of Ray is killed in the middle, and once while one is stopped and never
+goes on: the result must be complete, under the same keys, and the service must find every page
+there. A second warming computes nothing.
 """
 
 import contextlib
@@ -69,16 +70,20 @@ def main() -> int:
             assert (resumed["first"], resumed["next"]) == (plain["top"], plain["top"]), resumed
             _say("ray: what is kept is passed by, and --resume knows that all is done")
             server.flushdb()
-            killed, late = _killed_in_the_middle(settings, server)
-            assert killed, "no process of Ray was there to be killed"
+            late = _struck_in_the_middle(settings, server, signal.SIGKILL)
             assert (late["failed"], late["next"]) == (0, plain["top"]), late
             assert _pages(server) == keys, "pages are missing after a process was killed"
             _say("ray: a process killed in the middle: the result is complete")
+            server.flushdb()
+            slow = _struck_in_the_middle(settings, server, signal.SIGSTOP)
+            assert (slow["failed"], slow["next"]) == (0, plain["top"]), slow
+            assert _pages(server) == keys, "pages are missing after a process was stopped"
+            _say("ray: a process that stands still: its chunk is run by another, and that counts")
             _served_from_cache(url)
             _say("ray: the service answers from what Ray has kept")
     _say(
         f"ray: {plain['computed']} pages in {by_ray['took_s']:.1f} s with Ray's own start, "
-        f"{plain['took_s']:.1f} s through the service"
+        f"{plain['took_s']:.1f} s through the service: Ray pays on several machines"
     )
     return 0
 
@@ -102,11 +107,11 @@ def _warm(*arguments: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def _killed_in_the_middle(
-    settings: Path, server: "redis.Redis[bytes]"
-) -> tuple[list[int], dict[str, Any]]:
-    """Warm, and kill one process that fills as soon as the first pages are there."""
-    killed: list[int] = []
+def _struck_in_the_middle(
+    settings: Path, server: "redis.Redis[bytes]", how: signal.Signals
+) -> dict[str, Any]:
+    """Warm, and send a signal to one process that fills as soon as the first pages are there."""
+    struck: list[int] = []
     warming = subprocess.Popen(
         _command("--engine", "ray", "--config", str(settings)),
         stdout=subprocess.PIPE,
@@ -114,20 +119,28 @@ def _killed_in_the_middle(
         text=True,
     )
 
-    def kill() -> None:
-        while warming.poll() is None and not killed:
+    def strike() -> None:
+        while warming.poll() is None and not struck:
             filling = _processes_of_ray(warming.pid)
             if len(_pages(server)) >= TOP // 10 and filling:
-                os.kill(filling[0], signal.SIGKILL)
-                killed.append(filling[0])
+                os.kill(filling[0], how)
+                struck.append(filling[0])
             time.sleep(0.02)
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    out, errors = warming.communicate(timeout=WARM_S)
-    killer.join()
+    striker = threading.Thread(target=strike)
+    striker.start()
+    try:
+        out, errors = warming.communicate(timeout=WARM_S)
+    finally:
+        warming.kill()
+        striker.join()
+        # One that is stopped cannot see that its cluster has gone.
+        for process in struck:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
     assert (warming.returncode, out[:1]) == (0, "{"), (out, errors)
-    return killed, dict(json.loads(out))
+    assert struck, "no process of Ray was there to be struck"
+    return dict(json.loads(out))
 
 
 def _processes_of_ray(driver: int) -> list[int]:

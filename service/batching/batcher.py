@@ -33,6 +33,8 @@ from service.settings import BatchPolicy
 from service.telemetry import BatchRecord, BatchTrace, RequestTrace
 from service.telemetry.outgoing import batch_trace
 
+TraceOf = Callable[[Sequence[RequestTrace | None]], BatchTrace | None]
+
 SHORTEST_TIMER_S = 0.001
 """uvloop's timers count whole milliseconds and round: a shorter one would ring before its
 time, find nothing due, and ring again until the time has come."""
@@ -47,6 +49,7 @@ class Batcher:
             no batch is larger than that engine takes.
         clock: Must run like the event loop's.
         on_batch: Told of every executed batch, right before its callers go on.
+        trace: The trace of a batch, of those of its requests.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Batcher:
         clock: Clock,
         *,
         on_batch: Callable[[BatchRecord], None] | None = None,
+        trace: TraceOf = batch_trace,
     ) -> None:
         if policy.instances not in (None, len(chains)):
             raise ValueError(f"{policy.instances} instances need as many chains, got {len(chains)}")
@@ -65,7 +69,7 @@ class Batcher:
         self._queue = BatchQueue(policy)
         self._fit_to_engine()
         self._now = clock.now
-        self._on_batch = on_batch
+        self._on_batch, self._trace = on_batch, trace
         execution = "inline" if policy.execution == "auto" else policy.execution
         self.instances = tuple(Instance(chain, execution, clock) for chain in chains)
         """In the order of the chains; for those who look after their engines."""
@@ -233,7 +237,7 @@ class Batcher:
             instance=self._idle.pop(),
             callers=callers,
             parts=batch.parts,
-            trace=_trace(callers),
+            trace=self._trace_of(callers),
         )
         try:
             rows = run.share()
@@ -293,6 +297,13 @@ class Batcher:
         except Exception as error:  # telemetry that fails must not leave a caller without an answer
             _say("a batch could not be reported", error)
 
+    def _trace_of(self, callers: Sequence[Pending]) -> BatchTrace | None:
+        try:
+            return self._trace([caller.request for caller in callers])
+        except Exception as error:  # nor must telemetry that fails here
+            _say("a batch could not be traced", error)
+            return None
+
     def _answer(self, jobs: Sequence[ScoreJob], now: float) -> None:
         forget = self._pending.pop
         for job in jobs:
@@ -336,14 +347,6 @@ class Batcher:
         quiet = self._quiet
         if quiet is not None and not self._pending and len(self._idle) == len(self.instances):
             quiet.set()
-
-
-def _trace(callers: Sequence[Pending]) -> BatchTrace | None:
-    try:
-        return batch_trace([caller.request for caller in callers])
-    except Exception as error:  # nor must telemetry that fails here
-        _say("a batch could not be traced", error)
-        return None
 
 
 def _resolve(answer: asyncio.Future[ScoredRows], end: ScoredRows | Exception) -> None:

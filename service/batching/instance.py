@@ -67,7 +67,7 @@ class Instance:
             context: Of that.
             deadlines: Of each job, on the instance's clock; when an engine fails after it, no
                 other is asked for the job's rows.
-            trace: Of the batch, if it is sampled.
+            trace: Of the batch, if anybody is told of it.
         """
         started_at = self._clock.now()
         run = self.chain.start(jobs, deadlines)

@@ -31,7 +31,7 @@ class Run(Struct, kw_only=True, eq=False):
     borrowed: dict[ScoreJob, int] = {}
     """Rows of a job that are scored as another's, whose fate it shares."""
     trace: BatchTrace | None = None
-    """None: no request in it is sampled."""
+    """None: nobody is told of it."""
     calls: tuple[EngineCall, ...] = ()
     fallback: FallbackReason | None = None
     scored: bool = False

@@ -10,7 +10,9 @@ import msgspec
 from msgspec import Struct
 
 from service.bulk.chunks import Chunk, ChunkDone
+from service.bulk.desk import Desk
 from service.bulk.parts import warming_parts
+from service.errors import RankingError
 from service.settings import LoadedSettings, Settings
 from service.warming.values import MOST_PAGES, WarmReply, WarmRequest
 from service.warming.warmer import Warmer
@@ -30,9 +32,11 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Filler:
-    """Callable by Ray Data: a row with a chunk in, a row with how it went out."""
+    """Callable by Ray Data: a row with a task's number in, a row with how its chunk went out."""
 
-    def __init__(self, order: bytes) -> None:
+    def __init__(self, order: bytes, desk: Desk) -> None:
+        """Load the models of an order; the desk says what to fill."""
+        self._desk = desk
         self._order = msgspec.json.decode(order, type=Order)
         loaded = LoadedSettings(
             settings=self._order.settings, directory=Path(self._order.directory)
@@ -44,15 +48,28 @@ class Filler:
             self._stack.enter_async_context(warming_parts(loaded))
         )
 
-    def __call__(self, row: Mapping[str, Any]) -> dict[str, bytes]:
-        chunk = Chunk(int(row["first"]), int(row["end"]))
-        done = self._loop.run_until_complete(fill(self._parts.warmer, self._order.wanted, chunk))
-        return {"done": msgspec.json.encode(done)}
+    def __call__(self, row: Mapping[str, Any]) -> dict[str, bytes | str]:
+        """Nothing comes out for a task that was not needed, or whose chunk another has done."""
+        chunk = self._desk.take(int(row["task"]))
+        if chunk is None:
+            return _row()
+        filling = fill(self._parts.warmer, self._order.wanted, chunk)
+        try:
+            done = self._loop.run_until_complete(filling)
+        except RankingError as refusal:
+            # Told, not raised: Ray would wrap it in pages of its own words.
+            return _row() if self._desk.is_over(chunk) else _row(failed=str(refusal))
+        self._desk.ended(chunk)
+        return _row(done=msgspec.json.encode(done))
 
     def close(self) -> None:
         """Give everything back, where the process lives on."""
         self._loop.run_until_complete(self._stack.aclose())
         self._loop.close()
+
+
+def _row(*, done: bytes = b"", failed: str = "") -> dict[str, bytes | str]:
+    return {"done": done, "failed": failed}
 
 
 async def fill(warmer: Warmer, wanted: WarmRequest, chunk: Chunk) -> ChunkDone:

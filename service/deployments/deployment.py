@@ -26,6 +26,7 @@ from service.engines.loading import LoadedEngines
 from service.engines.state import EngineState, total
 from service.features import FeatureSource, RequestRows
 from service.messages import DeploymentReport, EngineReport, GateReport, ModelRef
+from service.no_folders import without_folders
 from service.settings import DeploymentSettings
 from service.slate import PopularityOrder
 
@@ -280,5 +281,5 @@ def _engine(state: EngineState, loaded: LoadedEngines | None) -> EngineReport:
         rows=state.rows,
         failed_calls=state.failed_calls,
         invalid_rows=state.invalid_rows,
-        last_error=state.last_error,
+        last_error=None if state.last_error is None else without_folders(state.last_error),
     )

@@ -214,7 +214,11 @@ class DeploymentLoader:
             waits = self._waits(computation.engines)
             policy = settled(self._policy, instances=len(loaded.chains), waits=waits)
             self._batchers[computation] = Batcher(
-                loaded.chains, policy, self._clock, on_batch=self._telemetry.batch
+                loaded.chains,
+                policy,
+                self._clock,
+                on_batch=self._telemetry.batch,
+                trace=self._telemetry.batch_trace,
             )
         return Scoring(self._batchers[computation], loaded)
 

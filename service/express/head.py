@@ -62,7 +62,7 @@ class Head(Struct, frozen=True):
     traced: bool = False
     """The caller tells of a trace that the request belongs to."""
     plain: bool = True
-    """Nothing in it but the body's length is looked at again, access apart."""
+    """Nothing in it but the body's length and the trace is looked at again, access apart."""
     page: Page | None = None
     """None: a ranking request."""
 
@@ -95,9 +95,8 @@ def _read(data: bytes) -> Head | None:
         or not _is_json(fields.get(b"content-type", b""))
     ):
         return None
-    traced = _is_traced(fields)
-    plain = not traced and b"x-forwarded-proto" not in fields
-    return Head(fields, found.end(), int(length), keep_alive, traced, plain)
+    plain = b"x-forwarded-proto" not in fields
+    return Head(fields, found.end(), int(length), keep_alive, _is_traced(fields), plain)
 
 
 def _page(data: bytes) -> Head | None:

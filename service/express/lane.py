@@ -6,7 +6,7 @@ problems. `tests/e2e/test_express.py` holds the two to the same bytes.
 
 import asyncio
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
@@ -62,7 +62,7 @@ class RankLane:
         self._body_limit = parts.body_limit
         self._force_tokens, self._wall = parts.force_tokens, parts.clock.wall
         self._health = health
-        self._plain = PlainLane(parts, health, partial(self.exchange, left_out=True))
+        self._plain = PlainLane(parts, health, self.exchange)
 
     def plain(
         self, body: bytes, head: Head, connection: Connection, busy: Busy | None = None
@@ -132,7 +132,8 @@ class RankLane:
         exchange.resume()
         try:
             if head.page is None:
-                asked = self._allowed(self._decoded(body), head, peer)
+                asked = self._decoded(body)
+                asked = self._allowed(asked, head, peer)
                 started = _Started(asked, exchange, then, self._health)
                 submitted = self._ranker.submit(asked, arrived=arrived, then=started.ended)
             else:

@@ -5,14 +5,16 @@ its steps. So a plain one (see `PlainRanker`) is one object from its body to its
 reply, and what several of a batch have in common is done once for all of them.
 What turns out not to be plain goes on as any other request does, with the
 `Exchange` and the `Ranking` that would have counted it from the beginning.
+One that is traced has them from the beginning, and keeps the rows of the
+others' kind: a single one of another kind would cost all that it shares a
+batch with the lookup and the search for repeats that they are spared.
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Annotated, Final, Protocol
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from service.api.draining import shutting_down
 from service.api.given import RankingParts
@@ -23,7 +25,7 @@ from service.express.reply import SLATE_FIELDS, Reply, refusal, slate
 from service.health import Health
 from service.messages import MAX_CANDIDATES, RankRequest, Text
 from service.plain_ranking import Plain
-from service.telemetry import Exchange, Ranking, names
+from service.telemetry import Exchange, Ranking, RequestTrace, names
 from service.telemetry.plain import PlainCounts
 
 ROUTE: Final = "/v1/rank"
@@ -45,6 +47,8 @@ class Connection(Protocol):
     """Where a plain request came from."""
 
     loop: asyncio.AbstractEventLoop
+    server: tuple[str, int | None] | None
+    """Where it came in."""
 
     @property
     def scheme(self) -> str | None: ...
@@ -70,8 +74,25 @@ class Busy(Protocol):
     def ended(self) -> None: ...
 
 
-ExchangeOf = Callable[[Head, str], Exchange]
-"""The exchange of a request with a head, and a scheme."""
+class ExchangeOf(Protocol):
+    """The exchange of a request with a head, a scheme and where it came in; `left_out` of tracing
+    if that is decided."""
+
+    def __call__(
+        self,
+        head: Head,
+        scheme: str,
+        server: tuple[str, int | None] | None = None,
+        *,
+        left_out: bool = False,
+    ) -> Exchange: ...
+
+
+class Traced(Struct, frozen=True):
+    """What counts and traces a request that belongs to a trace."""
+
+    exchange: Exchange
+    ranking: Ranking
 
 
 class PlainLane:
@@ -80,7 +101,7 @@ class PlainLane:
     Args:
         parts: What ranking routes are made of.
         health: Knows of a drain.
-        exchange: For requests that are plain no more; they are left out of tracing.
+        exchange: For requests that are traced, or plain no more.
     """
 
     def __init__(self, parts: RankingParts, health: Health, exchange: ExchangeOf) -> None:
@@ -101,12 +122,15 @@ class PlainLane:
         arrived = self.now()
         try:
             asked = _decode(body)
+            decoded = self.now()
             plain = ranker.look(asked)
         except Exception:
             return False
-        if plain is None or not self.telemetry.leaves_out_next("POST"):
+        if plain is None:
             return False
         call = PlainCall(self, connection, busy, head, asked, plain, arrived)
+        if head.traced or not self.telemetry.leaves_out_next("POST"):
+            call.trace(decoded)
         batcher = plain.deployment.batcher
         assert batcher is not None, "who can submit has one"
         try:
@@ -116,11 +140,13 @@ class PlainLane:
                 then=call.ended,
                 priority=asked.priority,
                 deployment=plain.deployment.name,
+                context=call.sampled,
             )
         except Exception as error:
             call.refuse(error)
             return True
-        call.counts.began()
+        if call.traced is None:
+            call.counts.began()
         if busy is not None:
             busy.began()
         connection.begin(call)
@@ -151,6 +177,8 @@ class PlainCall:
         "counts",
         "keep_alive",
         "pending",
+        "sampled",
+        "traced",
     )
 
     def __init__(
@@ -169,6 +197,20 @@ class PlainCall:
         self.counts = lane.counts(self._scheme, plain.surface)
         self.keep_alive = head.keep_alive
         self.pending: Pending | None = None
+        self.traced: Traced | None = None
+        self.sampled: RequestTrace | None = None
+
+    def trace(self, decoded: float) -> None:
+        """It belongs to a trace: begin what counts it, and tell of what was done until now."""
+        lane, connection = self._lane, self._connection
+        exchange = lane.exchange(self._head, self._scheme, connection.server)
+        exchange.began(self._arrived)
+        exchange.resume()
+        self.sampled = lane.telemetry.sampled_request()
+        self.traced = Traced(exchange, self._new_ranking())
+        exchange.pause()
+        exchange.stepped(names.SPAN_DECODE, self._arrived, decoded)
+        exchange.stepped(names.SPAN_ROUTE, decoded, lane.now())
 
     # --- the connection's side ---------------------------------------------------------
 
@@ -202,8 +244,14 @@ class PlainCall:
             return
         if self._busy is not None:
             self._busy.ended()
-        self._connection.finish(self, _OK, SLATE_FIELDS % len(body), body)
-        self.counts.ended(reply.model.engine, taken_s, lane.now() - self._arrived)
+        fields, traced = SLATE_FIELDS % len(body), self.traced
+        if traced is None:
+            self._connection.finish(self, _OK, fields, body)
+            self.counts.ended(reply.model.engine, taken_s, lane.now() - self._arrived)
+            return
+        traced.ranking.answered(reply, len(self._asked.candidates))
+        traced.ranking.end()
+        self._tell(traced.exchange, Reply(_OK, fields, body))
 
     def refuse(self, error: Exception) -> None:
         """It was not admitted."""
@@ -255,17 +303,23 @@ class PlainCall:
     def _leave(self) -> Exchange:
         """From here on it is a request like any other."""
         exchange = self._exchange()
-        self.counts.left()
+        if self.traced is None:
+            self.counts.left()
         if self._busy is not None:
             self._busy.ended()
         return exchange
 
     def _exchange(self) -> Exchange:
-        exchange = self._lane.exchange(self._head, self._scheme)
-        exchange.started_at = self._arrived
+        if self.traced is not None:
+            return self.traced.exchange
+        exchange = self._lane.exchange(self._head, self._scheme, left_out=True)
+        exchange.began(self._arrived)
         return exchange
 
     def _ranking(self) -> Ranking:
+        return self._new_ranking() if self.traced is None else self.traced.ranking
+
+    def _new_ranking(self) -> Ranking:
         ranking = self._lane.telemetry.ranking(self._arrived, self._asked.request_id)
         ranking.routed(self._plain.surface, (), ())
         return ranking

@@ -87,7 +87,7 @@ def render_outcome(outcome: Outcome) -> str:
 
 
 def _clicks(tally: Tally) -> str:
-    return (
-        f"{tally.clicks:,} clicks on {tally.impressions:,} impressions, "
-        f"CTR {tally.ctr:.2%}, true CTR {tally.true_ctr:.2%}"
-    )
+    counts = f"{tally.clicks:,} clicks on {tally.impressions:,} impressions"
+    if not tally.impressions:
+        return counts
+    return f"{counts}, CTR {tally.ctr:.2%}, true CTR {tally.true_ctr:.2%}"

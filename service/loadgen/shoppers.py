@@ -19,6 +19,7 @@ from ranking_models.errors import InputError
 from ranking_models.marketplace import Marketplace
 from ranking_models.marketplace.exact import Draws, Float64
 from ranking_models.marketplace.names import item_indices
+from service.addresses import address_problem
 from service.loadgen.outcome import Outcome, Tally
 from service.loadgen.visits import (
     NO_ANCHOR,
@@ -50,6 +51,7 @@ async def play_shoppers(
     sessions: int,
     seed: int,
     concurrency: int,
+    api_key: str | None = None,
     done: Callable[[int], object] = lambda _: None,
     longest_s: float = 3600.0,
 ) -> Outcome:
@@ -61,6 +63,7 @@ async def play_shoppers(
         sessions: How many.
         seed: Of who comes when, and of the clicks.
         concurrency: Shoppers at the same time.
+        api_key: What they show, with the scopes ``rank`` and ``events``; None shows nothing.
         done: Called with 1 when a session is over, for a progress bar.
         longest_s: After so many seconds no further session begins.
 
@@ -68,12 +71,17 @@ async def play_shoppers(
         InputError: nobody answers at the URL, or the service shows items of
             another marketplace.
     """
+    if problem := address_problem(url):
+        raise InputError(problem)
     planned = visits(marketplace, sessions=sessions, seed=seed)
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     # Not through a proxy of the environment: shoppers visit the service itself.
-    async with httpx.AsyncClient(base_url=url, timeout=10.0, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=url, headers=headers, timeout=10.0, trust_env=False
+    ) as client:
         try:
             await client.get("/health/live")
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except httpx.HTTPError as error:
             raise InputError(
                 f"{url}: no service answers ({error}); is `podium serve` up?"
             ) from None

@@ -11,8 +11,10 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from service.clock import Clock
 from service.telemetry import names
 from service.telemetry.context import RequestTrace, current_request
+from service.telemetry.finished import Attributes
 from service.telemetry.metrics import Metrics
-from service.telemetry.tracing import Attributes, Tracing, mark_failed, note_failure
+from service.telemetry.server_span import ServerSpan
+from service.telemetry.tracing import Tracing, note_failure
 
 _METHODS = frozenset(
     ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
@@ -143,6 +145,17 @@ class Exchange:
         self.end()
         self.pause()
 
+    def began(self, at: float) -> None:
+        """It did before this was made: at that time of the clock."""
+        self.started_at = at
+        if self._trace is not None and (span := self._trace.recorded) is not None:
+            span.began(self._clock.now() - at)
+
+    def stepped(self, name: str, began_at: float, ended_at: float) -> None:
+        """A step of it, one of the SPAN_ names, was made between these times of the clock."""
+        if self._trace is not None and (span := self._trace.recorded) is not None:
+            span.step(name, began_at - self.started_at, ended_at - self.started_at)
+
     def resume(self) -> None:
         """What runs from here on runs on behalf of this request."""
         self._token = current_request.set(self._trace)
@@ -165,12 +178,16 @@ class Exchange:
             seconds=self._clock.now() - self.started_at,
             exemplar=None if self._trace is None else self._trace.exemplar(),
         )
-        if self._trace is not None and self._trace.recording:
-            self._describe(self._trace, route)
-            self._trace.span.end()
+        trace = self._trace
+        span = None if trace is None else trace.recorded
+        if trace is not None and span is not None:
+            self._describe(span, route)
+            if self.status is None or self.status >= _SERVER_ERRORS:
+                span.fail(trace.error_type or str(self.status or "disconnected"))
+            span.end()
 
-    def _describe(self, trace: RequestTrace, route: str | None) -> None:
-        scope, span = self._scope, trace.span
+    def _describe(self, span: ServerSpan, route: str | None) -> None:
+        scope = self._scope
         fields = {name: value.decode("latin-1") for name, value in scope["headers"]}
         address, port = _server(scope, fields.get(b"host", ""))
         attributes: Attributes = {
@@ -191,12 +208,10 @@ class Exchange:
             attributes[names.URL_QUERY] = query
         if route is not None:
             attributes[names.HTTP_ROUTE] = route
-            span.update_name(f"{self._span_method} {route}")
+            span.name = f"{self._span_method} {route}"
         if self.status is not None:
             attributes[names.HTTP_STATUS] = self.status
-        span.set_attributes(attributes)
-        if self.status is None or self.status >= _SERVER_ERRORS:
-            mark_failed(span, trace.error_type or str(self.status or "disconnected"))
+        span.tell(attributes)
 
 
 def _server(scope: Mapping[str, Any], host: str) -> tuple[str, int | None]:

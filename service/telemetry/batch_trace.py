@@ -13,9 +13,10 @@ from opentelemetry.trace import SpanContext, SpanKind
 from service.clock import Clock
 from service.telemetry import names
 from service.telemetry.context import RequestTrace
+from service.telemetry.finished import Attributes, Finished, child_of
 from service.telemetry.outgoing import BatchTrace, OutgoingCall, batch_trace
 from service.telemetry.records import BatchMember, BatchRecord, EngineCall
-from service.telemetry.tracing import Attributes, Finished, Tracers, child_of
+from service.telemetry.tracing import Tracers
 
 _CLIENT_ERRORS = 400
 
@@ -43,7 +44,7 @@ class BatchTracing:
         if self._finished is None:
             return
         trace = batch.trace or batch_trace([member.request for member in batch.members])
-        if trace is None:
+        if trace is None or not trace.sampled:
             return
         sampled = [
             _Sampled(index, member, member.request)
@@ -85,7 +86,7 @@ def _batch_spans(
         began_ns=at(batch.taken_at),
         ended_ns=at(batch.finished_at),
         attributes=attributes,
-        links=[one.request.span.get_span_context() for one in linked],
+        links=[one.request.context for one in linked],
         error_type=batch.error_type,
     )
 
@@ -153,7 +154,7 @@ def _member_spans(
     finished: Finished, batch: BatchRecord, one: _Sampled, link: SpanContext, at: UnixNs
 ) -> None:
     """What the batch was to one request: the wait for it, and the scoring in it."""
-    parent, member = one.request.span.get_span_context(), one.member
+    parent, member = one.request.context, one.member
     left_ms = round((member.deadline_at - batch.taken_at) * 1000, 3)
     finished.write(
         names.SPAN_QUEUE,
@@ -178,5 +179,5 @@ def _member_spans(
         error_type=batch.error_type,
     )
     # A request whose deadline has passed is answered already; its span takes no more links.
-    if one.request.recording:
-        one.request.span.add_link(link)
+    if (span := one.request.recorded) is not None:
+        span.link(link)

@@ -8,13 +8,15 @@ from opentelemetry.baggage import get_all
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.trace import (
-    Span,
+    INVALID_SPAN_CONTEXT,
+    SpanContext,
     format_span_id,
     format_trace_id,
     get_current_span,
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from opentelemetry.trace.span import INVALID_SPAN
+
+from service.telemetry.server_span import ServerSpan
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -38,13 +40,27 @@ class RequestTrace:
     touches it. A job in the batch queue carries it to its batch.
     """
 
-    __slots__ = ("_trace_id", "baggage", "error_type", "request_id", "span", "variant")
+    __slots__ = (
+        "_span",
+        "_trace_id",
+        "baggage",
+        "context",
+        "error_type",
+        "request_id",
+        "variant",
+    )
 
     def __init__(
-        self, span: Span = INVALID_SPAN, *, trace_id: int = 0, baggage: Baggage = NO_BAGGAGE
+        self,
+        context: SpanContext = INVALID_SPAN_CONTEXT,
+        *,
+        span: ServerSpan | None = None,
+        trace_id: int = 0,
+        baggage: Baggage = NO_BAGGAGE,
     ) -> None:
-        self.span = span
-        """Our server span; while nothing is exported, the caller's; else an invalid one."""
+        self.context = context
+        """Of our server span; while nothing is exported, of the caller's; else not valid."""
+        self._span = span
         self._trace_id = trace_id  # of a request that is not sampled, and has no span
         self.baggage = baggage
         self.request_id: str | None = None
@@ -52,14 +68,20 @@ class RequestTrace:
         self.error_type: str | None = None
 
     @property
+    def recorded(self) -> ServerSpan | None:
+        """The server span, if it is sampled and has not ended."""
+        span = self._span
+        return None if span is None or span.has_ended else span
+
+    @property
     def recording(self) -> bool:
         """Whether the server span is sampled and has not ended."""
-        return self.span.is_recording()
+        return self._span is not None and not self._span.has_ended
 
     def identity(self) -> dict[str, str]:
         """What a log line says about the request it belongs to; what is unknown is absent."""
         known: dict[str, str] = {}
-        trace = self.span.get_span_context()
+        trace = self.context
         if trace.is_valid:
             known["trace_id"] = format_trace_id(trace.trace_id)
             known["span_id"] = format_span_id(trace.span_id)
@@ -77,7 +99,7 @@ class RequestTrace:
         """The trace that a measurement points at, or None when it is not recorded."""
         if not self.recording:
             return None
-        trace = self.span.get_span_context()
+        trace = self.context
         return {
             "trace_id": format_trace_id(trace.trace_id),
             "span_id": format_span_id(trace.span_id),
@@ -118,7 +140,7 @@ def on_behalf_of(traceparent: bytes) -> Iterator[None]:
         traceparent: The caller's header; empty without one.
     """
     called = incoming_context([(b"traceparent", traceparent)] if traceparent else [])
-    token = current_request.set(RequestTrace(get_current_span(called)))
+    token = current_request.set(RequestTrace(get_current_span(called).get_span_context()))
     try:
         yield
     finally:

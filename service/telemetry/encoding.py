@@ -31,14 +31,17 @@ def encode_spans(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
     """The request that tells a collector of spans.
 
     Args:
-        spans: One or more, all of the same resource and scope; internal, server and client spans
-            whose attributes are texts and numbers.
+        spans: One or more, all of the same resource and scope; internal, server and client spans.
     """
     request: ExportTraceServiceRequest = _whole(spans[:1])  # for the resource and the scope
     told = request.resource_spans[0].scope_spans[0].spans
     del told[:]
     for span in spans:
-        _tell(told.add(), span)
+        try:
+            _tell(told.add(), span)
+        except (TypeError, ValueError):  # a sampler of somebody's own may add any attributes
+            (alone,) = _whole([span]).resource_spans[0].scope_spans[0].spans
+            told[-1].CopyFrom(alone)
     return request
 
 
@@ -47,7 +50,9 @@ def _tell(told: Span, span: ReadableSpan) -> None:
     assert context is not None, "all of ours have one"
     told.trace_id, told.span_id = context.trace_id.to_bytes(16), context.span_id.to_bytes(8)
     if context.trace_state:
-        told.trace_state = ",".join([f"{key}={value}" for key, value in context.trace_state.items()])
+        told.trace_state = ",".join(
+            [f"{key}={value}" for key, value in context.trace_state.items()]
+        )
     if parent is not None:
         told.parent_span_id = parent.span_id.to_bytes(8)
     told.name, told.kind, told.flags = span.name, _KINDS[span.kind], _flags(parent)
@@ -77,13 +82,15 @@ def _flags(context: SpanContext | None) -> int:
 
 @lru_cache
 def _status(code: int) -> bytes:
-    return Span(status=Status(code=Status.StatusCode.ValueType(code))).SerializeToString()
+    status = Status(code=Status.StatusCode.ValueType(code))
+    return bytes(Span(status=status).SerializeToString())
 
 
 @lru_cache(_KEPT, typed=True)  # 1, 1.0 and True are different attributes
 def _attribute(of: type[Span] | type[Span.Event], name: str, value: object) -> bytes:
     """A message that has one attribute, and nothing else."""
-    return of(attributes=[KeyValue(key=name, value=_value(value))]).SerializeToString()
+    told = of(attributes=[KeyValue(key=name, value=_value(value))])
+    return bytes(told.SerializeToString())
 
 
 def _value(value: object) -> AnyValue:

@@ -8,20 +8,22 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from types import ModuleType
 
-from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.exporter.otlp.proto.http import trace_exporter as over_http
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio, Sampler
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode
 
 from service.errors import StartupError
 from service.telemetry import names
+from service.telemetry.encoding import encode_spans
+from service.telemetry.finished import Attributes, SpanEvent
+from service.telemetry.limits import Limits
 from service.telemetry.sampling import HeadSampling
-from service.telemetry.tracing import Attributes
 from service.telemetry.variables import ExportSettings, Protocol
 
 SWITCH_INTERVAL_S = 0.0005
@@ -88,7 +90,7 @@ class CountedExporter(SpanExporter):
             self._exporter.shutdown()
 
 
-class BoundedProcessor(SpanProcessor):
+class BoundedProcessor:
     """The SDK's batching processor behind a queue that is full when it says so.
 
     The SDK drops silently when its queue is full; here a span that has no
@@ -103,9 +105,6 @@ class BoundedProcessor(SpanProcessor):
             max_export_batch_size=settings.max_batch_spans,
             schedule_delay_millis=settings.delay_ms,
         )
-
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Nothing to do before a span ends."""
 
     def on_end(self, span: ReadableSpan) -> None:
         if self._exporter.admit():
@@ -122,14 +121,12 @@ class BoundedProcessor(SpanProcessor):
 
 
 class FinishedSpans:
-    """Makes spans of what has happened: whole, at once, and never changed.
+    """Makes spans of what has happened: whole, at once, and never changed."""
 
-    The SDK's own span takes locks and copies, since anybody may change it until
-    it ends. Limits of OTEL_SPAN_* are for those; what is written here is short.
-    """
-
-    def __init__(self, processor: BoundedProcessor, resource: Resource, version: str) -> None:
-        self._processor, self._resource = processor, resource
+    def __init__(
+        self, processor: BoundedProcessor, resource: Resource, version: str, limits: Limits
+    ) -> None:
+        self._processor, self._resource, self._limits = processor, resource, limits
         self._scope = InstrumentationScope(names.SERVICE, version)
 
     def write(
@@ -142,20 +139,23 @@ class FinishedSpans:
         began_ns: int,
         ended_ns: int,
         attributes: Attributes,
+        events: Sequence[SpanEvent] = (),
         links: Sequence[SpanContext] = (),
         error_type: str | None = None,
     ) -> None:
         """As `Finished` says."""
         if error_type is not None:
             attributes[names.ERROR_TYPE] = error_type
+        limits = self._limits
         self._processor.on_end(
             ReadableSpan(
                 name=name,
                 context=context,
                 parent=parent,
                 resource=self._resource,
-                attributes=attributes,
-                links=[Link(linked) for linked in links],
+                attributes=limits.attributes(attributes),
+                events=limits.events(events) if events else (),
+                links=limits.links(links) if links else (),
                 kind=kind,
                 status=_UNSET if error_type is None else _ERROR,
                 start_time=began_ns,
@@ -166,7 +166,7 @@ class FinishedSpans:
 
 
 class SpanExport:
-    """Spans of requests while they run, and of all else when it has ended, on one way out."""
+    """Decides which requests are recorded, and sends what is written of them."""
 
     def __init__(
         self, settings: ExportSettings, *, sample_ratio: float, version: str, on_drop: OnDrop
@@ -181,21 +181,10 @@ class SpanExport:
             resource = _resource(version)
             self._processor = BoundedProcessor(exporter, settings)
             self.sampling = HeadSampling(_sampler(settings, sample_ratio))
-            self.requests = self._tracer(resource, version)
-            self.finished = FinishedSpans(self._processor, resource, version)
+            self.finished = FinishedSpans(self._processor, resource, version, Limits())
         except (ValueError, OSError) as error:
             raise StartupError(f"OpenTelemetry: {error}") from None
         sys.setswitchinterval(min(SWITCH_INTERVAL_S, sys.getswitchinterval()))
-
-    def _tracer(self, resource: Resource, version: str) -> Tracer:
-        provider = TracerProvider(
-            sampler=self.sampling,
-            id_generator=self.sampling.ids,
-            resource=resource,
-            shutdown_on_exit=False,
-        )
-        provider.add_span_processor(self._processor)
-        return provider.get_tracer(names.SERVICE, version)
 
     def shutdown(self, timeout_s: float) -> None:
         """Flush and stop, within ``timeout_s`` whatever the collector does."""
@@ -205,16 +194,23 @@ class SpanExport:
 def _otlp(protocol: Protocol) -> SpanExporter:
     """The SDK's exporter, which reads endpoint, headers and certificates from OTEL_* variables."""
     if protocol == "http/protobuf":
-        return OTLPSpanExporter()
+        _encode_by_ours(over_http)
+        return over_http.OTLPSpanExporter()
     try:
-        from opentelemetry.exporter.otlp.proto.grpc import trace_exporter
+        from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as over_grpc
     except ImportError as error:
         raise StartupError(
             f"OTEL_EXPORTER_OTLP_PROTOCOL=grpc needs a package ({error}): "
             "install podium[grpc], or use http/protobuf"
         ) from None
-    exporter: SpanExporter = trace_exporter.OTLPSpanExporter()
+    _encode_by_ours(over_grpc)
+    exporter: SpanExporter = over_grpc.OTLPSpanExporter()
     return exporter
+
+
+def _encode_by_ours(exporter: ModuleType) -> None:
+    """The exporter in that module looks its encoder up there, by this name."""
+    vars(exporter)["encode_spans"] = encode_spans
 
 
 def _sampler(settings: ExportSettings, ratio: float) -> Sampler:
@@ -222,22 +218,6 @@ def _sampler(settings: ExportSettings, ratio: float) -> Sampler:
         # A provider that is given no sampler obeys OTEL_TRACES_SAMPLER.
         return TracerProvider(shutdown_on_exit=False).sampler
     return ParentBasedTraceIdRatio(ratio)
-
-
-class OnceHashed(Resource):
-    """A resource that knows its hash: the encoder asks for it with every span, and the SDK's
-    makes JSON of itself each time."""
-
-    @staticmethod
-    def of(resource: Resource) -> "OnceHashed":
-        hashed = OnceHashed(resource.attributes, resource.schema_url)
-        hashed._hash = Resource.__hash__(resource)
-        return hashed
-
-    _hash: int
-
-    def __hash__(self) -> int:
-        return self._hash
 
 
 def _resource(version: str) -> Resource:
@@ -248,4 +228,4 @@ def _resource(version: str) -> Resource:
     }
     # Attributes handed to create() win over OTEL_RESOURCE_ATTRIBUTES and
     # OTEL_SERVICE_NAME, so those are laid over ours first.
-    return OnceHashed.of(Resource.create({**ours, **OTELResourceDetector().detect().attributes}))
+    return Resource.create({**ours, **OTELResourceDetector().detect().attributes})

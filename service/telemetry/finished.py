@@ -1,5 +1,6 @@
 """Spans that have ended, and who takes them."""
 
+import random
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -7,6 +8,12 @@ from msgspec import Struct
 from opentelemetry.trace import SpanContext, SpanKind
 
 Attributes = dict[str, str | int | float | bool]
+
+
+def child_of(parent: SpanContext, span_id: int | None = None) -> SpanContext:
+    """The ids of a span in the same trace."""
+    own = random.getrandbits(64) or 1 if span_id is None else span_id
+    return SpanContext(parent.trace_id, own, False, parent.trace_flags, parent.trace_state)
 
 
 class SpanEvent(Struct, frozen=True):

@@ -11,7 +11,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     Metric,
     ProcessCollector,
     disable_created_metrics,
@@ -131,11 +130,6 @@ class Instruments:
     def _gauge(self, name: str, meaning: str, *labels: str) -> Series[Gauge]:
         return Series(Gauge(name, meaning, labels, registry=self.registry))
 
-    def _seconds(self, name: str, meaning: str, *labels: str) -> Series[Histogram]:
-        return Series(
-            Histogram(name, meaning, labels, buckets=SECONDS_BUCKETS, registry=self.registry)
-        )
-
     def _http(self) -> None:
         self.http_seconds = histogram(
             self.registry,
@@ -184,22 +178,24 @@ class Instruments:
         )
         for result in get_args(CacheResult):
             self.cache[(result,)]
-        self.cache_candidates = self._counter(
+        candidates = counter(
+            self.registry,
             names.M_CACHE_CANDIDATES,
             "Candidates asked of the cache, by whether it knew their score",
             "result",
-        ).expect("hit", "miss")
+        )
+        self.cache_hits, self.cache_misses = candidates["hit",], candidates["miss",]
         self.cache_found = counter(
             self.registry, names.M_CACHE_FOUND, "Slates the cache had, by where", "level"
         )
         for level in get_args(CacheLevel):
             self.cache_found[(level,)]
-        self.cache_age_seconds = Histogram(
+        self.cache_age_seconds = histogram(
+            self.registry,
             names.M_CACHE_AGE_SECONDS,
             "How long ago the slates were computed that the cache had",
-            buckets=AGE_BUCKETS,
-            registry=self.registry,
-        )
+            bounds=AGE_BUCKETS,
+        )[()]
         self.cache_process_bytes, self.cache_process_entries = (
             Gauge(name, f"{what} that this process keeps of the cache", registry=self.registry)
             for name, what in (
@@ -222,12 +218,12 @@ class Instruments:
             "1 if requests fetch score rows from Redis; over several workers, their number",
             "deployment",
         )
-        self.cache_seconds = Histogram(
+        self.cache_seconds = histogram(
+            self.registry,
             names.M_CACHE_SECONDS,
             "Time a ranking spent on asking the cache",
-            buckets=SECONDS_BUCKETS,
-            registry=self.registry,
-        )
+            bounds=SECONDS_BUCKETS,
+        )[()]
         self.degraded = self._counter(
             names.M_DEGRADED, "Rankings answered with less than was asked for", "reason"
         ).expect(*get_args(Degraded))
@@ -308,13 +304,15 @@ class Instruments:
         )
 
     def _stores(self) -> None:
-        self.store_seconds = self._seconds(
+        self.store_seconds = histogram(
+            self.registry,
             names.M_DB_DURATION,
             "Duration of calls to Redis",
             "db_system_name",
             "store",
             "db_operation_name",
             "error_type",
+            bounds=SECONDS_BUCKETS,
         )
         self.store_state = self._gauge(
             names.M_STORE_STATE,

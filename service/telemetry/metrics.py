@@ -42,6 +42,9 @@ class Metrics:
         """
         self._surfaces = frozenset(surfaces)
         self._to = Instruments()
+        for surface in (*self._surfaces, names.OTHER, names.NONE):
+            for outcome in names.LOST:
+                self._to.requests[surface, names.NONE, names.NONE, outcome]
         self._padded: dict[tuple[str, str, str], Sequence[int]] = {}
         self._triton = TritonNames(self._to.registry) if triton_names else None
         self.gauges(
@@ -133,8 +136,8 @@ class Metrics:
             to.cache_found[cache.level,].inc()
             to.cache_age_seconds.observe((cache.age_ms or 0) / 1000)
         if cache.result != "bypass":
-            to.cache_candidates["hit",].inc(cache.hits)
-            to.cache_candidates["miss",].inc(cache.misses)
+            to.cache_hits.value += cache.hits
+            to.cache_misses.value += cache.misses
             to.cache_seconds.observe(reply.timing_ms.cache / 1000)
         if reply.degraded is not None:
             to.degraded[reply.degraded,].inc()
@@ -184,10 +187,16 @@ class Metrics:
         """Unasked; it is started again. From any thread."""
         self._to.engine_process_restarts.inc()
 
-    def model_loaded(self, model: str, version: str, precision: str) -> None:
+    def model_loaded(
+        self, model: str, version: str, precision: str, engines: Iterable[str] = ()
+    ) -> None:
+        """It serves, by one of these engines. What they may fail at begins at 0, for whoever
+        watches its increase."""
         self._to.model_info[model, version, precision].set(1)
         for reason in get_args(names.FallbackReason):
-            self._to.fallbacks[model, reason]  # begins at 0, for whoever watches its increase
+            self._to.fallbacks[model, reason]
+        for engine in engines:
+            self._to.engine_failures[model, engine]
 
     def forget_models(self) -> None:
         """Show no model, queue or engine: others are there now."""

@@ -23,6 +23,8 @@ Outcome = Literal[
     "ok", "degraded", "invalid", "refused", "expired", "unavailable", "cancelled", "error"
 ]
 """How a ranking ended: a slate, a degraded slate, 4xx, 429, 504, 503, the caller left, 500."""
+LOST: Final[tuple[Outcome, ...]] = ("refused", "expired", "unavailable", "error")
+"""Of these, those that the service owes for."""
 
 FallbackReason = Literal[
     "loading", "refused", "left_alone", "hung", "failed", "memory", "invalid_scores"

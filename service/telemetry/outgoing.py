@@ -2,8 +2,8 @@
 
 The spans of a batch are made when it has ended. What it asks another server
 for meanwhile belongs to them all the same, so the ids that the other side is
-told are drawn before, and given to the spans afterwards. A batch that is not
-sampled tells nobody of a trace.
+told are drawn before, and given to the spans afterwards. Of a batch that is not
+sampled the other side is told just that, or it would begin traces of its own.
 """
 
 import random
@@ -46,15 +46,20 @@ def _id(bits: int) -> int:
     return random.getrandbits(bits) or 1
 
 
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID)
+_UNSAMPLED = TraceFlags(TraceFlags.RANDOM_TRACE_ID)
+
+
 class BatchTrace:
-    """The trace of a batch with a sampled request in it, while it is under way.
+    """The trace of a batch while it is under way; sampled if one of its requests is.
 
     The thread that scores adds calls; the event loop's reads them when the batch has ended.
     """
 
-    def __init__(self, baggage: Baggage) -> None:
-        sampled = TraceFlags(TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID)
-        self.context = SpanContext(_id(128), _id(64), False, sampled)
+    def __init__(self, baggage: Baggage = NO_BAGGAGE, *, sampled: bool = True) -> None:
+        flags = _SAMPLED if sampled else _UNSAMPLED
+        self.context = SpanContext(_id(128), _id(64), False, flags)
+        self.sampled = sampled
         """Of the batch's own span."""
         self.calls: list[OutgoingCall] = []
         self._baggage = baggage
@@ -128,5 +133,5 @@ def outgoing_call(method: str, address: str, port: int | None, path: str) -> Ite
         raise
     finally:
         call.finished_at = time.monotonic()
-        if trace is not None:
+        if trace is not None and trace.sampled:
             trace.calls.append(call)

@@ -11,6 +11,7 @@ from service.errors import DeadlinePassed, DeadlineUnreachable, QueueFull, Ranki
 from service.messages import ExperimentRef, RankReply
 from service.telemetry import names
 from service.telemetry.context import RequestTrace, current_request
+from service.telemetry.finished import Attributes
 from service.telemetry.metrics import Metrics, variant_label
 
 _OUTCOMES: dict[int, names.Outcome] = {429: "refused", 503: "unavailable", 504: "expired"}
@@ -86,17 +87,17 @@ class Ranking:
             return
         if serving:
             self._trace.variant = self._variant
-        if self._trace.recording:
-            self._trace.span.set_attribute(names.SURFACE, self._surface)
+        if (span := self._trace.recorded) is not None:
+            span.tell({names.SURFACE: self._surface})
             common = self._flag_set(config_digest, unit)
             if serving:
-                self._trace.span.set_attributes(_flag(serving[0]) | common)
+                span.tell(_flag(serving[0]) | common)
             for experiment in experiments:
-                self._trace.span.add_event(names.EVENT_FLAG, _flag(experiment) | common)
+                span.event(names.EVENT_FLAG, _flag(experiment) | common)
 
-    def _flag_set(self, config_digest: str, unit: str | None) -> dict[str, str]:
+    def _flag_set(self, config_digest: str, unit: str | None) -> Attributes:
         """What all decisions of the request have in common."""
-        common = {names.FLAG_SET: config_digest} if config_digest else {}
+        common: Attributes = {names.FLAG_SET: config_digest} if config_digest else {}
         if self._context_ids and unit is not None:
             common[names.FLAG_CONTEXT] = unit_digest(unit)
         return common
@@ -113,9 +114,10 @@ class Ranking:
             candidates: How many the caller asked about.
         """
         self._reply = reply
-        if self._trace is None or not self._trace.recording:
+        span = None if self._trace is None else self._trace.recorded
+        if span is None:
             return
-        self._trace.span.set_attributes(
+        span.tell(
             {
                 names.CANDIDATES: candidates,
                 names.CACHE_RESULT: reply.cache.result,
@@ -126,12 +128,8 @@ class Ranking:
             }
         )
         if reply.cache.level is not None:
-            self._trace.span.set_attributes(
-                {
-                    names.CACHE_LEVEL: reply.cache.level,
-                    names.CACHE_AGE_MS: reply.cache.age_ms or 0,
-                }
-            )
+            age_ms = reply.cache.age_ms or 0
+            span.tell({names.CACHE_LEVEL: reply.cache.level, names.CACHE_AGE_MS: age_ms})
 
     def __exit__(
         self,
@@ -173,7 +171,7 @@ class Ranking:
         return "error"
 
 
-def _flag(experiment: ExperimentRef) -> dict[str, str]:
+def _flag(experiment: ExperimentRef) -> Attributes:
     """The convention's attributes of a decision.
 
     Each is an event; the one that serves is on the span as well, because few

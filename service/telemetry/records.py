@@ -58,7 +58,7 @@ class BatchRecord(Struct, frozen=True, kw_only=True):
     calls: Sequence[EngineCall]
     """In order. A failed one is followed by the next engine's, if there is one."""
     trace: BatchTrace | None = None
-    """Drawn when it left the queue, if one of its requests was sampled."""
+    """Drawn when it left the queue, if spans are sent at all."""
     fallback: FallbackReason | None = None
     """Why the first engine did not score everything; None if it did."""
 

@@ -9,7 +9,7 @@ import time
 
 from opentelemetry.trace import SpanContext, SpanKind
 
-from service.telemetry.finished import Attributes, Finished, SpanEvent
+from service.telemetry.finished import Attributes, Finished, SpanEvent, child_of
 
 
 class ServerSpan:
@@ -50,6 +50,21 @@ class ServerSpan:
         self._links: list[SpanContext] = []
         self._error_type: str | None = None
         self._began_ns = time.time_ns()
+
+    def began(self, seconds: float) -> None:
+        """It did so long before now."""
+        self._began_ns = time.time_ns() - int(seconds * 1e9)
+
+    def step(self, name: str, after_s: float, until_s: float) -> None:
+        """A child of it, of what was done between these times since it began."""
+        self._finished.write(
+            name,
+            child_of(self.context),
+            self.context,
+            began_ns=self._began_ns + int(after_s * 1e9),
+            ended_ns=self._began_ns + int(until_s * 1e9),
+            attributes={},
+        )
 
     def tell(self, attributes: Attributes) -> None:
         """Add attributes; one of the same name is replaced."""

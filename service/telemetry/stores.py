@@ -15,8 +15,9 @@ from redis.exceptions import ResponseError
 
 from service.clock import Clock
 from service.telemetry import names
+from service.telemetry.finished import Attributes
 from service.telemetry.metrics import Metrics
-from service.telemetry.tracing import Attributes, NoStep, Step, Tracing
+from service.telemetry.tracing import NoStep, Step, Tracing
 
 _ERROR_CODE = re.compile(r"[A-Z][A-Z0-9]{1,31}(?= |$)")
 

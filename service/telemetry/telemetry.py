@@ -1,6 +1,6 @@
 """The one object that the rest of the service is handed to tell what happens."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from litestar.types import ASGIApp
@@ -10,6 +10,7 @@ from service.telemetry.asgi import Exchange, MayForce, TelemetryMiddleware, nobo
 from service.telemetry.batch_trace import BatchTracing
 from service.telemetry.context import RequestTrace, current_request
 from service.telemetry.metrics import Metrics
+from service.telemetry.outgoing import BatchTrace, batch_trace
 from service.telemetry.ranking import Ranking
 from service.telemetry.records import BatchRecord
 from service.telemetry.stores import StoreCalls
@@ -40,7 +41,7 @@ class Telemetry:
         """Use ``create_telemetry``; without ``export`` there are no spans."""
         tracers = None
         if export is not None:
-            tracers = Tracers(export.requests, export.sampling, export.finished)
+            tracers = Tracers(export.sampling, export.finished)
         self.metrics = metrics
         self._clock = clock
         self._export = export
@@ -122,6 +123,12 @@ class Telemetry:
             return None
         request = current_request.get()
         return request if request is not None and request.recording else None
+
+    def batch_trace(self, requests: Sequence[RequestTrace | None]) -> BatchTrace | None:
+        """The trace of a batch of these requests; None while nothing is exported."""
+        if self._export is None:
+            return None
+        return batch_trace(requests) or BatchTrace(sampled=False)
 
     def batch(self, batch: BatchRecord) -> None:
         """A batch has ended. Call this before its jobs are answered, or right after."""

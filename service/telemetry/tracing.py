@@ -4,23 +4,13 @@ Nothing is created for a request that is not sampled, and nothing is added to
 one that has been answered: work after the reply belongs to no request.
 """
 
-import random
 import time
 import traceback
-from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from msgspec import Struct
-from opentelemetry.trace import (
-    Span,
-    SpanContext,
-    SpanKind,
-    StatusCode,
-    Tracer,
-    get_current_span,
-)
-from opentelemetry.trace.span import INVALID_SPAN
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, SpanKind, get_current_span
 
 from service.errors import RankingError
 from service.telemetry import names
@@ -32,61 +22,20 @@ from service.telemetry.context import (
     current_request,
     incoming_context,
 )
+from service.telemetry.finished import Attributes, Finished, child_of
+from service.telemetry.server_span import ServerSpan
 
 if TYPE_CHECKING:
     from service.telemetry.sampling import Draw, HeadSampling
-
-Attributes = dict[str, str | int | float | bool]
-
-
-class Finished(Protocol):
-    """Takes spans that have ended, from the event loop's thread."""
-
-    def write(
-        self,
-        name: str,
-        context: SpanContext,
-        parent: SpanContext | None,
-        *,
-        kind: SpanKind = SpanKind.INTERNAL,
-        began_ns: int,
-        ended_ns: int,
-        attributes: Attributes,
-        links: Sequence[SpanContext] = (),
-        error_type: str | None = None,
-    ) -> None:
-        """Send one on its way.
-
-        Args:
-            name: One of the SPAN_ names of ``names.py``, or a command of Redis.
-            context: Its own ids, with the flag of what is sampled.
-            parent: None for the root of a trace.
-            kind: Of span.
-            began_ns: Nanoseconds since 1970.
-            ended_ns: Likewise.
-            attributes: Of the types that OpenTelemetry knows; not copied.
-            links: Other spans that it has to do with.
-            error_type: Why it failed; None if it did not.
-        """
-        ...
 
 
 class Tracers(Struct, frozen=True):
     """Where spans come from."""
 
-    requests: Tracer
-    """Of server spans."""
     sampling: "HeadSampling"
-    """Decides which requests are recorded; the sampler of that tracer."""
+    """Decides which requests are recorded."""
     finished: Finished
-    """All other spans are written when they have ended: that costs a third of what a span does
-    that can be changed by everybody until then."""
-
-
-def child_of(parent: SpanContext, span_id: int | None = None) -> SpanContext:
-    """The ids of a span in the same trace."""
-    own = random.getrandbits(64) or 1 if span_id is None else span_id
-    return SpanContext(parent.trace_id, own, False, parent.trace_flags, parent.trace_state)
+    """Takes every span when it has ended."""
 
 
 class Step:
@@ -166,7 +115,6 @@ class Tracing:
     """Makes the spans of requests, or none while no collector is configured."""
 
     def __init__(self, tracers: Tracers | None) -> None:
-        self._tracer = None if tracers is None else tracers.requests
         self._finished = None if tracers is None else tracers.finished
         self._sampling = None if tracers is None else tracers.sampling
         self._drawn: Draw | None = None
@@ -198,21 +146,22 @@ class Tracing:
             forced: Record it, whatever the caller and the sampler say.
         """
         caller = incoming_context(headers)
-        baggage = baggage_of(caller)
-        if self._tracer is None or self._sampling is None:
-            return RequestTrace(get_current_span(caller) if caller else INVALID_SPAN)
+        if self._finished is None or self._sampling is None:
+            told = get_current_span(caller).get_span_context() if caller else INVALID_SPAN_CONTEXT
+            return RequestTrace(told)
         drawn, self._drawn = self._drawn, None
         if forced:
-            drawn = self._sampling.forced(caller)
+            drawn = self._sampling.forced(method, caller)
         elif drawn is None:
             drawn = self._sampling.draw(method, caller)
         if not drawn.sampled:
             return RequestTrace(trace_id=drawn.trace_id)
-        self._sampling.hand(drawn)
-        span = self._tracer.start_span(method, context=caller, kind=SpanKind.SERVER)
+        attributes = dict(drawn.result.attributes or {})
         if forced:
-            span.set_attribute(names.TRACE_FORCED, True)
-        return RequestTrace(span, baggage=baggage)
+            attributes[names.TRACE_FORCED] = True
+        context = drawn.context()
+        span = ServerSpan(self._finished, method, context, drawn.parent, attributes)
+        return RequestTrace(context, span=span, baggage=baggage_of(caller))
 
     def step(
         self,
@@ -226,13 +175,8 @@ class Tracing:
         request = current_request.get()
         if request is None or not request.recording:
             return NO_STEP
-        parent = request.span.get_span_context()
-        return Step(self._finished, name, parent, kind, {} if attributes is None else attributes)
-
-
-def mark_failed(span: Span, error_type: str) -> None:
-    span.set_attribute(names.ERROR_TYPE, error_type)
-    span.set_status(StatusCode.ERROR)
+        given = {} if attributes is None else attributes
+        return Step(self._finished, name, request.context, kind, given)
 
 
 def note_failure(error: Exception) -> None:
@@ -242,15 +186,16 @@ def note_failure(error: Exception) -> None:
     its message: messages may name users and items.
     """
     request = current_request.get()
-    if request is None or not request.recording or request.error_type is not None:
+    span = None if request is None else request.recorded
+    if request is None or span is None or request.error_type is not None:
         return
     if isinstance(error, RankingError):
         request.error_type = error.code
-        request.span.set_attribute(names.ERROR_CODE, error.code)
+        span.tell({names.ERROR_CODE: error.code})
         return
     request.error_type = type(error).__name__
     stack = "".join(traceback.format_tb(error.__traceback__))
-    request.span.add_event(
+    span.event(
         names.EVENT_EXCEPTION,
         {names.EXCEPTION_TYPE: request.error_type, names.EXCEPTION_STACKTRACE: stack},
     )

@@ -25,9 +25,9 @@ from tests.bench.bench_rank import demo_bundle
 from tests.bench.collector import collecting
 
 ROUNDS = 9
-CALLERS = 1
-"""Several would share batches. A sampled request takes a little longer, they fall out of step,
-and what is measured is how much more engine calls cost that are less full."""
+CALLERS = 4
+"""They share batches, as those of a service under load do: a sampled request must not cost the
+unsampled ones beside it what they save together."""
 CANDIDATES = 20
 START_S = 60.0
 LONGEST_S = 60.0

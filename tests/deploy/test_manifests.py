@@ -119,6 +119,50 @@ def test_replicas_are_counted_by_a_metric_that_there_is():
         assert f"{names.M_QUEUE_SECONDS}_bucket" in query
 
 
+def test_without_its_metric_keda_scales_nothing_down():
+    """Its fallback counts for averages alone, and by itself it knows no lower bound but its own."""
+    scaled = named(K8S / "components" / "keda", "ScaledObject", "podium")["spec"]
+    types = {one["type"]: one["metricType"] for one in scaled["triggers"]}
+
+    assert types == {"prometheus": "AverageValue", "cpu": "Utilization"}
+    assert scaled["fallback"]["behavior"] == "currentReplicasIfHigher"
+
+
+def test_plans_are_kept_on_the_volume_that_is_there_for_them():
+    """The image has a place of its own, and variables go before the settings file."""
+    _, image = stages(DEPLOY / "docker" / "Dockerfile.gpu")
+    own = " ".join(step.text for step in image if step.word == "ENV").replace("$PATH", "")
+    pod = container(K8S / "overlays" / "gpu")
+    environ = dict(pair.split("=", 1) for pair in own.split())
+    environ |= environment([*container()["env"], *pod["env"]], SECRETS)
+
+    settings = load_settings(K8S / "overlays" / "gpu" / "podium.toml", environ=environ).settings
+    places = {mount["name"]: mount["mountPath"] for mount in pod["volumeMounts"]}
+
+    assert settings.engine.plan_directory == places["plans"]
+
+
+def test_a_rollout_needs_no_gpu_more_than_there_are():
+    for folder, name in (("gpu", "podium"), ("triton", "triton")):
+        deployment = named(K8S / "overlays" / folder, "Deployment", name)["spec"]
+        assert deployment["strategy"]["rollingUpdate"] == {"maxUnavailable": 1, "maxSurge": 0}
+
+
+def test_who_forms_the_cluster_is_let_in_and_is_none_of_its_nodes():
+    folder = K8S / "components" / "valkey-cluster"
+    job = named(folder, "Job", "valkey-cluster-create")["spec"]["template"]["metadata"]["labels"]
+    patches = yaml.safe_load((folder / "networkpolicy.yaml").read_text())
+    ingress = next(one["value"] for one in patches if one["path"].startswith("/spec/ingress"))
+    let_in = [one["podSelector"]["matchLabels"] for one in ingress["from"]]
+    nodes = named(folder, "StatefulSet", "valkey-cluster")["spec"]["selector"]["matchLabels"]
+    budget = named(folder, "PodDisruptionBudget", "valkey-cluster")["spec"]["selector"]
+
+    assert nodes in let_in
+    assert job in let_in
+    assert job != nodes
+    assert budget["matchLabels"] == nodes
+
+
 def test_the_operator_gets_the_rules_that_prometheus_gets():
     written = yaml.safe_load(PROMETHEUS_RULE.read_text())
 

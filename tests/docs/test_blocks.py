@@ -40,7 +40,11 @@ SECTIONS = {
     for field in msgspec.structs.fields(Settings)
     if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
 }
+_METRIC = re.compile(r"`(podium_[a-z0-9_]+)(?:\{[^`]*\})?`")
+RECORDED = ("podium_client",)
 _SETTING = re.compile(r"`([a-z]+)\.([a-z_]+)(?: = [^`]*)?`")
+ATTRIBUTES = {"server.address", "server.port"}
+"""Of spans: OpenTelemetry's own names."""
 FILES = {"toml", "py", "md", "onnx", "json"}
 TWO_VARIANTS = """
 [[experiment]]
@@ -144,5 +148,15 @@ def test_every_setting_that_a_page_names_is_one():
     for page in pages():
         for section, key in _SETTING.findall(page.read_text("utf-8")):
             struct = SECTIONS.get(section)
-            if struct is not None and key not in FILES:
+            if struct is not None and key not in FILES and f"{section}.{key}" not in ATTRIBUTES:
                 assert key in struct.__struct_fields__, f"{name_of(page)}: {section}.{key}"
+
+
+def test_every_metric_that_a_page_names_is_one():
+    """The page about telemetry has them all; its own test holds it to the service."""
+    telemetry = (ROOT / "service" / "telemetry" / "README.md").read_text("utf-8")
+    known = {re.sub(r"_total$", "", name) for name in _METRIC.findall(telemetry)}
+    for page in pages():
+        for name in _METRIC.findall(page.read_text("utf-8")):
+            bare = re.sub(r"_(total|bucket|count|sum)$", "", name)
+            assert bare in known or name.startswith(RECORDED), f"{name_of(page)}: {name}"

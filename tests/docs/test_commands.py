@@ -1,11 +1,12 @@
 """Every command block of every page is run, here or by the proof that its mark names."""
 
+import re
 from itertools import groupby
 
 import pytest
 
 from tests.support.documents import ROOT, all_blocks, is_shell
-from tests.support.shown_commands import Broken, look_at, run_block
+from tests.support.shown_commands import Broken, look_at, programs_of, run_block
 
 COMMANDS = "service/cli/README.md"
 """Written from the commands; tests/verify_commands.py runs each of them."""
@@ -13,6 +14,8 @@ SHOWN = [block for block in all_blocks() if is_shell(block) and block.page != CO
 RUN_HERE = [block for block in SHOWN if block.run_by is None and block.not_run_for is None]
 PAGES = [(page, list(found)) for page, found in groupby(RUN_HERE, key=lambda block: block.page)]
 SHORTEST_REASON = 12
+HERE = ROOT / "tests" / "docs"
+THE_BLOCKS_AS_THEY_ARE = "tests/verify_docs.py"
 
 
 def test_there_are_blocks_to_run():
@@ -43,10 +46,13 @@ def test_a_mark_names_a_proof_that_something_runs(block):
     """`make verify` or `make validate`, or the default suite where it is a test."""
     proof = ROOT / block.run_by
     assert proof.is_file(), f"{block.place}: there is no {block.run_by}"
-    makefile = (ROOT / "Makefile").read_text("utf-8")
-    assert proof.name.startswith("test_") or f"-m tests.{proof.stem}\n" in makefile.replace(
-        " ", "\n"
-    )
+    by_make = re.search(rf"-m tests\.{proof.stem}\b", (ROOT / "Makefile").read_text("utf-8"))
+    assert by_make or proof.name.startswith("test_")
+    if block.run_by != THE_BLOCKS_AS_THEY_ARE and proof.parent != HERE:
+        said = proof.read_text("utf-8")
+        assert any(re.search(rf"\b{name}\b", said) for name in programs_of(block)), (
+            "not its program"
+        )
 
 
 @pytest.mark.parametrize(

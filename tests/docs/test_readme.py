@@ -4,8 +4,10 @@ import json
 import re
 import shlex
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 import typer.main
 
@@ -19,6 +21,7 @@ from service.slate import PopularityOrder
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
+LONGEST = 260
 CAPITALS = {"NDJSON", "SIGTERM", "SIGKILL", "README", "CONTRIBUTING"}
 
 
@@ -80,7 +83,7 @@ def test_the_request_is_the_one_that_the_service_prints(bundle):
         batcher=None,
     )
     printed = Deployments([deployment]).example_request("http://127.0.0.1:8080")
-    (shown,) = (text for text in blocks("sh") if "/v1/rank" in text)
+    shown = next(text for text in blocks("sh") if "/v1/rank" in text)
 
     assert shlex.split(shown.replace("\\\n", "")) == shlex.split(printed)
 
@@ -101,3 +104,31 @@ def test_every_verb_exists():
         command = typer.main.get_command(app).commands[verb]
         if hasattr(command, "commands"):
             assert inner in command.commands, f"podium {verb} {inner}"
+
+
+def test_the_event_is_accepted_with_the_slate_and_token_of_a_reply(url):
+    (shown,) = (text for text in blocks("sh") if "/v1/events" in text)
+    (event,) = json.loads(shlex.split(shown)[-1])
+    asked = {"candidates": [event["item_id"]], "session_id": "reader", "timeout_ms": 5000}
+    reply = httpx.post(f"{url}/v1/rank", json=asked).json()
+    own = {
+        "slate_id": reply["slate_id"],
+        "exposure": reply["exposure"],
+        "timestamp": datetime.now(UTC).isoformat(),
+    }
+
+    results = httpx.post(f"{url}/v1/events", json=[event | own]).json()["results"]
+
+    assert set(own) < set(event)
+    assert [result["status"] for result in results] == ["accepted"]
+
+
+def test_the_picture_of_the_live_page_is_one():
+    (picture,) = re.findall(r"!\[[^\]]+\]\(([^)]+\.png)\)", TEXT)
+
+    assert (ROOT / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_it_can_be_read_before_one_loses_patience():
+    assert len(TEXT.splitlines()) <= LONGEST
+    assert TEXT.index("![") < TEXT.index("\n## "), "the picture belongs to the first screen"

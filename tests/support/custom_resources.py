@@ -125,6 +125,7 @@ class Advanced(Known):
 class Fallback(Known):
     failure_threshold: int
     replicas: int
+    behavior: Literal["static", "currentReplicas", "currentReplicasIfHigher"]
 
 
 class ScaledObjectSpec(Known):

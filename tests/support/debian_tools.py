@@ -18,7 +18,9 @@ from pathlib import Path
 
 FOLDER = Path(f"{sys.prefix}-verify") / "debian"
 PROGRAMS = ("usr/bin", "usr/sbin", "bin", "sbin")
-DOWNLOAD_S = 300.0
+DOWNLOAD_S = 120.0
+_PATIENCE = ("-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=15")
+"""Where nothing answers apt would wait for minutes, for one address after the other."""
 
 
 def debian_tool(program: str, *, package: str) -> Path | None:
@@ -48,9 +50,9 @@ def _fetched(program: str, package: str) -> Path:
     with tempfile.TemporaryDirectory(prefix=f".{package}-", dir=FOLDER) as name:
         folder = Path(name)
         try:
-            _run(folder, "apt-get", "download", package)
+            _run(folder, "apt-get", *_PATIENCE, "download", package)
         except subprocess.CalledProcessError:  # a fresh image has no lists of packages
-            lists = _own_lists(folder)
+            lists = [*_PATIENCE, *_own_lists(folder)]
             _run(folder, "apt-get", *lists, "update")
             _run(folder, "apt-get", *lists, "download", package)
         _run(folder, "dpkg", "-x", next(folder.glob("*.deb")).name, "unpacked")

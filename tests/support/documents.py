@@ -22,7 +22,7 @@ PROGRAMS = (
 _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$", re.M | re.S
 )
-_MARK = re.compile(r"<!--\s*(run|not run here):\s*(.*?)\s*-->\s*\Z", re.S)
+_MARK = re.compile(r"<!--\s*(run|not run here):\s*((?:(?!-->).)*?)\s*-->\s*\Z", re.S)
 _INDENTED = re.compile(r"(?:(?<=\n\n)|\A)((?:(?: {4}|\t)[^\n]*(?:\n|\Z))+)")
 
 

@@ -66,12 +66,13 @@ class Kitchen:
         experiments: Sequence[Experiment] = (),
         surfaces: Mapping[str, str] | None = None,
         allow_degraded: bool = True,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.deployments = Deployments([*deployments])
         self.clock = clock
         self.exposures = KeptExposures()
         self.comparisons: list[Comparison] = []
-        self.telemetry = quiet_telemetry(clock)
+        self.telemetry = telemetry or quiet_telemetry(clock)
         self.shadow = ShadowScorer(
             self.deployments, clock, self.telemetry.metrics, tell=self.comparisons.append
         )
@@ -122,6 +123,7 @@ def deployment_of(
     policy: BatchPolicy = POLICY,
     rows: RowLevels | None = None,
     settings: DeploymentSettings | None = None,
+    telemetry: Telemetry | None = None,
 ) -> Deployment:
     """A deployment over a chain of engines; without any it ranks by popularity.
 
@@ -129,7 +131,8 @@ def deployment_of(
     """
     chains = (EngineChain(engines, clock),) if engines else ()
     first = engines[0].info.name if engines else "popularity"
-    batcher = Batcher(chains, policy, clock) if chains else None
+    on_batch = None if telemetry is None else telemetry.batch
+    batcher = Batcher(chains, policy, clock, on_batch=on_batch) if chains else None
     features, named = BundleFeatures(bundle), score_hash(bundle, "fp32", first)
     segments = None
     if rows is not None and batcher is not None:

@@ -18,6 +18,8 @@ from tests.support.documents import ROOT, Block, commands_of
 
 ADDRESSES = ("127.0.0.1:8080", "localhost:8080")
 """Of the service that a page talks to."""
+ASK_A_SERVICE = {"cache", "experiment"}
+"""Commands that look for one at the usual address."""
 LONGEST_S = 600
 COMMANDS = dict(leaves(command()))
 _ASSIGNMENT = re.compile(r"[A-Z][A-Z0-9_]*=")
@@ -72,6 +74,13 @@ def look_at(block: Block) -> None:
     for line in split_commands(commands_of(block)):
         for words in parts_of(line):
             _look_at_part(words)
+
+
+def programs_of(block: Block) -> set[str]:
+    """The names of what a block starts; what only a shell knows is left out."""
+    lines = split_commands(commands_of(block))
+    words = [part[0] for line in lines for part in parts_of(line) if part]
+    return {Path(word).name for word in words if not _ASSIGNMENT.match(word)} - {"cd", "export"}
 
 
 def _look_at_part(words: Sequence[str]) -> None:
@@ -137,10 +146,11 @@ def run_block(block: Block, home: Path, url: str) -> str:
     text = commands_of(block)
     for address in ADDRESSES:
         text = text.replace(address, url.removeprefix("http://"))
-    return "".join(_run(line, home, url) for line in split_commands(text))
+    return "".join(run_line(line, home, url) for line in split_commands(text))
 
 
-def _run(line: str, home: Path, url: str) -> str:
+def run_line(line: str, home: Path, url: str) -> str:
+    """Run one command; see `run_block`."""
     parts = list(parts_of(line))
     if len(parts) == 1 and parts[0][:1] == ["podium"]:
         return _run_podium(parts[0][1:], home, url)
@@ -165,9 +175,9 @@ def _run(line: str, home: Path, url: str) -> str:
 
 def _run_podium(arguments: list[str], home: Path, url: str) -> str:
     """In this process: starting another one takes longer than most commands do."""
-    taken = COMMANDS[leaf_of(arguments)]
-    has_url = any("--url" in parameter.opts for parameter in taken.params)
-    if has_url and "--url" not in arguments and "--config" not in arguments:
+    words = leaf_of(arguments)
+    asks = words[0] in ASK_A_SERVICE and any("--url" in p.opts for p in COMMANDS[words].params)
+    if asks and "--url" not in arguments and "--config" not in arguments:
         arguments = [*arguments, "--url", url]
     out, err = io.StringIO(), io.StringIO()
     with (

@@ -28,8 +28,9 @@ class V2Server:
         requests: Method and path of each, in order.
         headers: Those of each, with names in lower case.
         connections: How many were opened.
-        answer: What it does with the next batch: "scores" them, "refuses", is "silent"
-            until the server ends, "hangs up", or sends "rubbish" or "doubles".
+        answer: What it does with the next batch: "scores" them, "refuses" ("refuses badly": in
+            bytes that are no text), is "silent" until the server ends, "hangs up", or sends
+            "rubbish", a "length" that is none, or "doubles".
         keep_alive: Whether a connection outlives an answer; if not, it is closed without a
             word, as after an idle time.
     """
@@ -133,6 +134,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             case "rubbish":
                 self._send(200, b"\x00rubbish", {HEADER: "4"})
+            case "length":
+                self._send(200, b"{}", {HEADER: "-4"})
+            case "refuses badly":
+                self._send(500, b'{"error":"\xff"}', {})
             case answer:
                 scores = served.scores(json.loads(body[:length]), body[length:])
                 self._scores(scores if answer == "scores" else scores.astype(np.float64))

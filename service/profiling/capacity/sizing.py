@@ -45,9 +45,11 @@ def size(measured: Measured, assumed: Assumptions, loads: Iterable[float]) -> Ca
         * assumed.utilisation
         * 1e6
         / _cpu_us(measured, assumed, gpu_share=0.0),
-        gpu_rows_per_s=assumed.gpu_cores * 1e6 / _row_us(measured, assumed),
+        gpu_rows_per_s=_gpu_rows_per_s(measured, assumed),
         gpu_pays_from_cores=(
-            assumed.gpu_price / (core_price * (1 - assumed.gpu_left)) if core_price else None
+            assumed.gpu_price / (core_price * (1 - _left(assumed)))
+            if core_price and _left(assumed) < 1
+            else None
         ),
         loads=tuple(_load(measured, assumed, per_s) for per_s in loads),
     )
@@ -116,8 +118,7 @@ def _plan(
     gpus = 0
     if gpu_share:
         rows = per_s * assumed.candidates * (1 - assumed.hit_rate) * gpu_share
-        # A GPU is as good as `gpu_cores` cores, so it needs as much of itself as they would.
-        needed = rows * _row_us(measured, assumed) / 1e6 / assumed.gpu_cores
+        needed = rows / _gpu_rows_per_s(measured, assumed)
         gpus = redundant(needed / assumed.utilisation, assumed.zones)
     hourly = replicas * _replica_price(assumed) + gpus * assumed.gpu_price + stores_price
     per_million = hourly / 3600 / per_s * 1e6
@@ -137,7 +138,7 @@ def _plan(
 def _cpu_us(measured: Measured, assumed: Assumptions, *, gpu_share: float) -> float:
     """CPU time of a ranking in the mean."""
     rows = assumed.candidates * (1 - assumed.hit_rate)
-    on_cpu = (1 - gpu_share) + gpu_share * assumed.gpu_left
+    on_cpu = (1 - gpu_share) + gpu_share * _left(assumed)
     events = assumed.experiment_share * assumed.events_per_ranking
     return (
         measured.ranking_cpu_us
@@ -148,6 +149,17 @@ def _cpu_us(measured: Measured, assumed: Assumptions, *, gpu_share: float) -> fl
 
 def _row_us(measured: Measured, assumed: Assumptions) -> float:
     return measured.row_cpu_us * assumed.heavier
+
+
+def _left(assumed: Assumptions) -> float:
+    """Share of a row's CPU time that stays on the CPU: features cost the same for a heavy model."""
+    return min(1.0, assumed.gpu_left / assumed.heavier)
+
+
+def _gpu_rows_per_s(measured: Measured, assumed: Assumptions) -> float:
+    if measured.gpu_rows_per_s is not None:
+        return measured.gpu_rows_per_s / assumed.heavier
+    return assumed.gpu_cores * 1e6 / _row_us(measured, assumed)
 
 
 def _replica_price(assumed: Assumptions) -> float:

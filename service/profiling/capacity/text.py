@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from service.profiling.capacity.values import Assumptions, Capacity
+from service.profiling.capacity.values import Capacity
 
 QUIET_CORES = 0.2
 """Others that keep more than this busy make a measurement doubtful."""
@@ -14,14 +14,16 @@ def render_capacity(found: Capacity) -> str:
 
 
 def _lines(found: Capacity) -> Iterator[str]:
-    measured, assumed = found.measured, found.assumptions
+    measured = found.measured
+    yield "Measured:"
     yield (
-        f"Measured (`podium bench --story`, {measured.model}, {measured.cores} cores of "
-        f"{measured.cpu}, {measured.created:%Y-%m-%d}):"
+        f"- {measured.row_cpu_us:.2f} us of CPU for a row that is scored: `podium bench`, "
+        f"{measured.model}, {measured.cores} cores of {measured.cpu}, {measured.created:%Y-%m-%d}."
     )
     yield (
-        f"- {measured.ranking_cpu_us:,.0f} us of CPU for a ranking, and "
-        f"{measured.row_cpu_us:.2f} us for each row that is scored."
+        f"- {measured.ranking_cpu_us:,.0f} us of CPU for a ranking besides: "
+        f"`podium bench --story`, {measured.story_model}, {measured.story_cpu}, "
+        f"{measured.story_created:%Y-%m-%d}."
     )
     if measured.other_cores > QUIET_CORES:
         yield (
@@ -30,30 +32,22 @@ def _lines(found: Capacity) -> Iterator[str]:
         )
     yield ""
     yield "Assumed, each an option of the command:"
-    yield from (f"- {line}" for line in _assumed(assumed))
+    yield from (f"- {line}" for line in _assumed(found))
     yield ""
     yield "It follows:"
     yield (
         f"- A replica carries {found.replica_rankings_per_s:,.0f} rankings/s, scoring on its "
         "own cores."
     )
-    pays = found.gpu_pays_from_cores
-    yield (
-        f"- A GPU scores {_three_digits(found.gpu_rows_per_s)} rows/s, as assumed; that is not "
-        "measured."
-        + (
-            ""
-            if pays is None
-            else f" At its price it pays if it does the work of {pays:.1f} cores."
-        )
-    )
+    yield f"- {_gpu(found)}"
     yield ""
     yield from _table(_plan_rows(found))
     yield ""
     yield from _table(_load_rows(found))
 
 
-def _assumed(assumed: Assumptions) -> Iterator[str]:
+def _assumed(found: Capacity) -> Iterator[str]:
+    assumed = found.assumptions
     work = "" if assumed.heavier == 1 else f", each {assumed.heavier:g} times the work"
     yield (
         f"{assumed.candidates} candidates a ranking{work}, {assumed.slate} in the slate, "
@@ -73,8 +67,12 @@ def _assumed(assumed: Assumptions) -> Iterator[str]:
         f"{assumed.gpu_price:g}."
     )
     yield (
-        f"A GPU scores as many rows as {assumed.gpu_cores:g} cores, and leaves "
-        f"{assumed.gpu_left:.0%} of a row's CPU time to them."
+        (
+            f"A GPU scores as many rows as {assumed.gpu_cores:g} cores, and leaves "
+            if found.measured.gpu_rows_per_s is None
+            else "A GPU leaves "
+        )
+        + f"{assumed.gpu_left:.0%} of a measured row's CPU time to the CPU."
     )
     yield (
         f"The cache keeps {assumed.slates:,} slates of {assumed.slate_bytes:,} bytes; a server of "
@@ -87,6 +85,19 @@ def _assumed(assumed: Assumptions) -> Iterator[str]:
         f"{assumed.event_cpu_us:g} us of CPU apiece; an installation takes in "
         f"{assumed.installation_events_per_s:,.0f} events/s."
     )
+
+
+def _gpu(found: Capacity) -> str:
+    pays = found.gpu_pays_from_cores
+    known = (
+        "as assumed; that is not measured"
+        if found.measured.gpu_rows_per_s is None
+        else f"as measured on {found.measured.gpu or 'a GPU'}"
+    )
+    price = (
+        "" if pays is None else f" At its price it pays if it does the work of {pays:.1f} cores."
+    )
+    return f"A GPU scores {_three_digits(found.gpu_rows_per_s)} rows/s, {known}.{price}"
 
 
 def _three_digits(value: float) -> str:

@@ -10,21 +10,26 @@ Scoring = Literal["CPUs", "half on GPUs", "GPUs"]
 
 
 class Measured(Struct, frozen=True, kw_only=True):
-    """CPU time on one machine, by ``podium bench --story``."""
+    """CPU time on one machine, or on two of a kind."""
 
     model: str
-    """``name@version``."""
+    """``name@version``, of ``podium bench``."""
     cpu: str
     cores: int
     created: datetime
-    candidates: int
-    """Of a request, when it was measured."""
+    row_cpu_us: float
+    """Of a row that is scored."""
+    gpu: str | None
+    gpu_rows_per_s: float | None
+    """Of one GPU; None: not measured."""
+    story_model: str
+    """The same of ``podium bench --story``."""
+    story_cpu: str
+    story_created: datetime
     ranking_cpu_us: float
     """Of a ranking whose scores are known: HTTP, experiments, cache, reply, exposure."""
-    row_cpu_us: float
-    """Of a row that is scored, on top."""
     other_cores: float
-    """That others kept busy meanwhile."""
+    """That others kept busy meanwhile, in the worse of both."""
 
 
 class Assumptions(Struct, frozen=True, kw_only=True):
@@ -53,9 +58,10 @@ class Assumptions(Struct, frozen=True, kw_only=True):
     replica_gib: float = 2.0
     """Memory of a replica."""
     gpu_cores: float = 40.0
-    """A GPU scores as many rows as so many cores."""
+    """A GPU scores as many rows as so many cores; does not matter where one was measured."""
     gpu_left: float = 0.2
-    """Share of a row's CPU time that stays on the CPU where a GPU scores: features, copies."""
+    """Share of a measured row's CPU time that stays on the CPU where a GPU scores, for features and
+    copies; however heavy the model."""
     slates: int = 5_000_000
     """Distinct slates that the cache keeps."""
     slate_bytes: int = 687
@@ -121,8 +127,8 @@ class Capacity(Struct, frozen=True, kw_only=True):
     replica_rankings_per_s: float
     """Of one replica at the planned utilisation, scoring on its own cores."""
     gpu_rows_per_s: float
-    """Of one GPU, as assumed: nobody has measured one."""
+    """Of one GPU: measured, or as assumed."""
     gpu_pays_from_cores: float | None
     """A GPU is cheaper than CPUs if it scores as many rows as at least so many cores; None where
-    those cost nothing."""
+    those cost nothing, or it takes nothing over."""
     loads: tuple[Load, ...]

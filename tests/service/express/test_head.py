@@ -231,6 +231,14 @@ def test_a_page_with_a_body_or_an_unusual_field_is_for_the_framework(fields):
     assert page_head(fields=fields) is None
 
 
+def test_a_request_that_belongs_to_a_trace_is_as_plain_as_any_other():
+    found = read_head(head(b"traceparent: 00-a-b-01"))
+
+    assert found is not None
+    assert found.traced
+    assert found.plain
+
+
 def test_a_page_may_close_its_connection_and_belong_to_a_trace():
     head = page_head(fields="host: x\r\nconnection: close\r\ntraceparent: 00-a-b-01\r\n")
 

@@ -42,6 +42,7 @@ class Line:
     """A connection that keeps what it is told."""
 
     scheme = "http"
+    server = None
 
     def __init__(self):
         self.loop = asyncio.get_running_loop()

@@ -168,3 +168,21 @@ def test_a_variable_that_the_sdk_refuses_is_one_line(open_telemetry, monkeypatch
 
     with pytest.raises(StartupError, match="OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"):
         open_telemetry()
+
+
+async def test_the_limits_that_variables_set_hold_for_every_span(collector, open_shop, monkeypatch):
+    monkeypatch.setenv("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "4")
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "3")
+    monkeypatch.setenv("OTEL_SPAN_LINK_COUNT_LIMIT", "0")
+    shop = open_shop()
+    async with shop.client() as http:
+        await http.post("/v1/rank", json={})
+    shop.telemetry.shutdown()
+
+    server = collector.one("POST /v1/rank")
+    holders = [*collector.spans, *server.events]
+    texts = [pair.value.string_value for holder in holders for pair in holder.attributes]
+    assert max(map(len, texts)) == 4
+    assert len(server.attributes) == 3
+    assert server.dropped_attributes_count > 10
+    assert (len(server.links), server.dropped_links_count) == (0, 1)

@@ -202,6 +202,18 @@ def test_what_alerts_watch_begins_at_0_and_not_with_its_first_event(quiet):
     assert value(quiet, "podium_degraded_total", reason="fallback_engine") == 0
     assert value(quiet, "podium_cache_total", result="hit") == 0
     assert value(quiet, "podium_telemetry_dropped_total", reason="queue_full") == 0
+    quiet.metrics.model_loaded("market", "3f9c2a1b", "fp16", ["tensorrt", "ort-cpu"])
+    assert value(quiet, "podium_fallbacks_total", model="market", reason="failed") == 0
+    for engine in ("tensorrt", "ort-cpu"):
+        assert value(quiet, "podium_engine_failures_total", model="market", engine=engine) == 0
+
+
+@pytest.mark.parametrize("outcome", ["refused", "expired", "unavailable", "error"])
+@pytest.mark.parametrize("surface", ["home", "search", "other", "none"])
+def test_a_ranking_that_is_lost_is_an_increase_even_if_it_is_the_first(quiet, surface, outcome):
+    labels = {"surface": surface, "variant": "none", "engine": "none"}
+
+    assert value(quiet, "podium_requests_total", **labels, outcome=outcome) == 0
 
 
 def test_decisions_are_counted_by_experiment_variant_and_reason(

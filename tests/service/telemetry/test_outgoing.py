@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
@@ -15,12 +16,15 @@ from service.engines.chain import EngineChain
 from service.engines.triton import open_triton
 from service.errors import EngineFailed
 from service.settings import BatchPolicy, EngineSettings
+from service.telemetry import ExportSettings
 from tests.support.bundles import write_tiny_bundle
 from tests.support.v2_server import v2_server
 
 pytest.importorskip("tritonclient.http", reason="podium[triton] is not installed")
 
 SAMPLED = f"00-{'a' * 32}-{'b' * 16}-01"
+LONGEST_S = 20.0
+"""A job ends by its deadline, and a batcher when its jobs have: neither may wait for ever."""
 
 
 def attributes(span) -> dict[str, object]:
@@ -44,8 +48,8 @@ def triton(bundle):
 def rank(bundle, triton, open_telemetry, collector):
     """Scores a row for each of some requests, in one batch on Triton; ends telemetry."""
 
-    async def run(*callers: dict[str, str]) -> None:
-        telemetry, clock = open_telemetry(sample_ratio=0.0), SystemClock()
+    async def run(*callers: dict[str, str], export: ExportSettings | None = None) -> None:
+        telemetry, clock = open_telemetry(sample_ratio=0.0, export=export), SystemClock()
         manifest, settings = bundle.manifest, EngineSettings(triton_url=triton.address)
         info = EngineInfo(
             name="triton",
@@ -57,7 +61,9 @@ def rank(bundle, triton, open_telemetry, collector):
         engine = open_triton(bundle, "fp32", settings, info)
         policy = BatchPolicy(execution="thread")
         chain = EngineChain([engine], clock, settings)
-        batcher = Batcher([chain], policy, clock, on_batch=telemetry.batch)
+        batcher = Batcher(
+            [chain], policy, clock, on_batch=telemetry.batch, trace=telemetry.batch_trace
+        )
         rows, _ = bundle.golden
         triton.headers.clear()
 
@@ -76,9 +82,12 @@ def rank(bundle, triton, open_telemetry, collector):
             scope |= {"headers": lines, "http_version": "1.1", "server": None}
             await telemetry.middleware(app)(scope, None, send)
 
-        await asyncio.gather(*map(ask, callers))
-        await batcher.stop()
-        engine.close()
+        try:
+            async with asyncio.timeout(LONGEST_S):
+                await asyncio.gather(*map(ask, callers))
+                await batcher.stop()
+        finally:
+            engine.close()
         telemetry.shutdown()
 
     return run
@@ -127,9 +136,17 @@ async def test_of_several_requests_only_what_all_gave_along_is_passed_on(rank, t
     assert with_unsampled == [None]
 
 
-async def test_nobody_is_told_of_a_batch_that_is_not_sampled(collector, rank, triton):
+async def test_of_a_batch_that_is_not_sampled_another_server_is_told_that(collector, rank, triton):
+    """Or its tracer would begin a trace of its own, for it knows of none."""
     await rank({"traceparent": SAMPLED.removesuffix("01") + "00"})
 
     (told,) = triton.headers
-    assert "traceparent" not in told
+    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-02", told["traceparent"])
     assert collector.bodies == []
+
+
+async def test_where_nothing_is_traced_nobody_is_told_of_a_trace(rank, triton):
+    await rank({"traceparent": SAMPLED}, export=ExportSettings())
+
+    (told,) = triton.headers
+    assert "traceparent" not in told

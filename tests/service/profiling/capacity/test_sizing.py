@@ -13,9 +13,13 @@ MEASURED = Measured(
     cpu="c",
     cores=2,
     created=datetime(2026, 1, 1, tzinfo=UTC),
-    candidates=100,
-    ranking_cpu_us=100.0,
     row_cpu_us=2.0,
+    gpu=None,
+    gpu_rows_per_s=None,
+    story_model="m@1",
+    story_cpu="c",
+    story_created=datetime(2026, 1, 1, tzinfo=UTC),
+    ranking_cpu_us=100.0,
     other_cores=0.0,
 )
 ASSUMED = Assumptions(
@@ -130,4 +134,15 @@ def test_a_heavier_model_costs_more_on_cpus_and_takes_more_gpus():
     light, heavy = plans(100_000), plans(100_000, heavier=20.0)
 
     assert heavy["CPUs"].ranking_cpu_us == pytest.approx(100 + 100 * 20)
+    # Features are as many as before.
+    assert heavy["GPUs"].ranking_cpu_us == pytest.approx(light["GPUs"].ranking_cpu_us)
     assert heavy["GPUs"].gpus > light["GPUs"].gpus
+
+
+def test_a_measured_gpu_goes_before_the_assumption():
+    measured = msgspec.structs.replace(MEASURED, gpu="X", gpu_rows_per_s=1_000_000.0)
+    found = size(measured, assumed(heavier=2.0), [100_000])
+
+    assert found.gpu_rows_per_s == pytest.approx(500_000)
+    # 5,000,000 rows/s at 500,000 each, used to the half: 20, and one more.
+    assert {plan.scoring: plan.gpus for plan in found.loads[0].plans}["GPUs"] == 21
