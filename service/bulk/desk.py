@@ -10,6 +10,7 @@ from service.bulk.chunks import Chunk
 from service.bulk.second_runs import Over, SecondRuns, Wait
 
 ASK_AGAIN_S = 0.5
+PATIENCE_S = 60.0
 
 
 class Desk(Protocol):
@@ -67,18 +68,29 @@ class RayDesk:
         return cls(actor.remote(msgspec.json.encode(list(cut))))
 
     def take(self, task: int) -> Chunk | None:
-        import ray
-
-        while (answer := ray.get(self._process.take.remote(task))) is None:
+        while (answer := self._asked("take", task)) is None:
             time.sleep(ASK_AGAIN_S)
         return msgspec.json.decode(answer, type=Chunk | None)
 
     def ended(self, chunk: Chunk) -> None:
-        import ray
-
-        ray.get(self._process.ended.remote(msgspec.json.encode(chunk)))
+        self._asked("ended", msgspec.json.encode(chunk))
 
     def is_over(self, chunk: Chunk) -> bool:
+        return bool(self._asked("is_over", msgspec.json.encode(chunk)))
+
+    def _asked(self, method: str, argument: int | bytes) -> Any:
+        """Ask again for a while: who cannot reach it may be on a machine that is just lost.
+
+        Its processes end a moment later, and Ray runs their tasks elsewhere; a failure told
+        meanwhile would end the whole run. Every question may be asked twice.
+        """
         import ray
 
-        return bool(ray.get(self._process.is_over.remote(msgspec.json.encode(chunk))))
+        give_up_at = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return ray.get(getattr(self._process, method).remote(argument))
+            except ray.exceptions.RayError:
+                if time.monotonic() >= give_up_at:
+                    raise
+                time.sleep(ASK_AGAIN_S)

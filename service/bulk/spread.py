@@ -24,6 +24,7 @@ MOST_IN_CHUNK = 2_000
 """What is looked through again when a process dies, or is run twice, at the most."""
 
 _LOOK_S = 5.0
+_HINT = "To change retry attempts"
 _OURS = ("service.errors.", "ranking_models.errors.")
 
 
@@ -135,6 +136,7 @@ def first_ends(dataset: Any, cut: list[Chunk]) -> Generator[ChunkDone]:
 def reason_in(words: str) -> str:
     """Of a traceback in Ray's words: what our own code said, else their last line."""
     lines = [line.strip() for line in words.strip().splitlines()]
+    lines = [line for line in lines if not line.startswith(_HINT)] or lines
     said = [line for line in lines if line.startswith(_OURS)]
     return said[-1].partition(": ")[2] if said else lines[-1]
 
