@@ -42,13 +42,6 @@ class SlateScorer:
         """Give up what is done behind replies."""
         await self._exact.stop()
 
-    def at_once(self, wanted: Wanted) -> SlateScores | None:
-        """The scores, if this process itself knows them whole; nothing is waited for."""
-        cache = cache_of(wanted)
-        if cache is None or mode_of(wanted) != "exact":
-            return None
-        return self._exact.at_once(wanted, cache, key_of(wanted, cache))
-
     def begin(self, wanted: Wanted) -> SlateScores | Scoring | None:
         """Go as far as nothing has to be waited for.
 
