@@ -57,21 +57,53 @@ def split_scorer(
     Raises:
         InputError: ONNX Runtime refuses a graph, on loading or on a call.
     """
-    halves = {"user": _Half(user, "user"), "item": _Half(item, "item"), "score": _Half(row, "row")}
+    user_half, item_half, row_half = _Half(user, "user"), _Half(item, "item"), _Half(row, "row")
+    sums = row_half.sums
 
     def score(rows: FeatureBatch) -> Float32:
         users, items = (side_columns(schema, rows, side) for side in (USER_SIDE, ITEM_SIDE))
         first, user_of_row = _distinct(users)
-        return halves["score"](
-            "score",
-            {
-                "user": halves["user"]("user", users.take(first).inputs()),
-                "user_of_row": user_of_row,
-                "item": halves["item"]("item", items.inputs()),
-            },
+        of_user = user_half("user", users.take(first).inputs())
+        of_item = item_half("item", items.inputs())
+        if sums is None:
+            return row_half("score", {"user": of_user, "user_of_row": user_of_row, "item": of_item})
+        total = np.ascontiguousarray(of_item[:, :sums])
+        product = join_products(
+            total, of_item[:, sums:], of_user[:, :sums], of_user[:, sums:], user_of_row
         )
+        return row_half("score", {"sums": total, "product": product})
 
     return score
+
+
+def join_products(
+    sums: Float32,
+    factors: Float32,
+    user_sums: Float32,
+    user_factors: Float32,
+    user_of_row: Int32,
+) -> Float32:
+    """Join the halves of a ranker that meet in sums and in one inner product.
+
+    Rows of one user that stand together cost one step for all of them.
+
+    Args:
+        sums: The items' part, ``[rows, S]``; the users' is added to it in place.
+        factors: The items', ``[rows, P]``.
+        user_sums: ``[users, S]``.
+        user_factors: ``[users, P]``.
+        user_of_row: int32 ``[rows]``.
+
+    Returns:
+        The inner product of each row, ``[rows]``.
+    """
+    product = np.empty(len(sums), np.float32)
+    starts = [0, *(np.flatnonzero(np.diff(user_of_row)) + 1).tolist()]
+    for start, stop in zip(starts, [*starts[1:], len(sums)], strict=True):
+        user, part = user_of_row[start], sums[start:stop]
+        part += user_sums[user]
+        np.vecdot(factors[start:stop], user_factors[user], out=product[start:stop])
+    return product
 
 
 class _Half:
@@ -83,7 +115,10 @@ class _Half:
             self._session = open_session(graph)
         except Exception as error:  # the runtime has a class of its own for every status
             raise self._failed("does not load it", error) from error
-        self._inputs = [value.name for value in self._session.get_inputs()]
+        shapes = {value.name: value.shape for value in self._session.get_inputs()}
+        self._inputs = [*shapes]
+        self.sums: int | None = shapes["sums"][1] if "sums" in shapes else None
+        """Of the row half: how many sums it takes, where it takes those and a product."""
 
     def __call__(self, output: str, arrays: dict[str, npt.NDArray[Any]]) -> Float32:
         try:

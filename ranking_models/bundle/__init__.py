@@ -74,7 +74,8 @@ user's own, and it has no representatives.
 request and the item's part once per catalogue. ``user.onnx`` takes the arrays
 of the user and context features, ``item.onnx`` those of the item features,
 each in the order of the columns above; ``row.onnx`` takes ``user``
-``[users, U]``, ``user_of_row`` int32 ``[rows]`` and ``item`` ``[rows, I]``.
+``[users, U]``, ``user_of_row`` int32 ``[rows]`` and ``item`` ``[rows, I]``; or
+``sums`` and ``product`` of them, see `ranking_models.bundle.parts`.
 
 **Trust.** `Bundle.open` checks every byte against the manifest, refuses what
 the manifest does not list, and never unpickles.

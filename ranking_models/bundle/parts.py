@@ -18,7 +18,10 @@ class SplitGraphs(Struct, frozen=True, kw_only=True):
       ``[rows, U]``.
     * ``item``: the catalogue's arrays; output ``item`` ``[rows, I]``.
     * ``row``: ``user`` ``[users, U]``, ``user_of_row`` int32 ``[rows]``,
-      ``item`` ``[rows, I]``; output ``score`` ``[rows]``.
+      ``item`` ``[rows, I]``; output ``score`` ``[rows]``. Or, where the sides
+      meet in sums and an inner product alone: ``sums`` ``[rows, S]``, what the
+      first ``S`` numbers of user and item add up to, and ``product`` ``[rows]``,
+      the inner product of the others.
     """
 
     user: bytes

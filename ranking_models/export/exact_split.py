@@ -7,6 +7,8 @@ first layer does, being linear in its input. Nothing is approximated: the same
 products are added in another order.
 """
 
+import contextlib
+
 import torch
 from onnx import TensorProto
 from torch import nn
@@ -22,8 +24,9 @@ from ranking_models.exact_split import (
 )
 from ranking_models.export.graph_rules import ROWS, Border, feature_inputs
 from ranking_models.export.split_cross import split_dcn
+from ranking_models.export.split_cross_product import split_dcn_product
 from ranking_models.export.split_dlrm import split_dlrm
-from ranking_models.export.split_parts import Halves
+from ranking_models.export.split_parts import Halves, Rows, SumsAndProduct
 from ranking_models.export.split_sums import (
     split_deepfm,
     split_logistic,
@@ -40,7 +43,7 @@ from ranking_models.nn.dlrm import DLRM
 from ranking_models.nn.logistic import LogisticRegression
 from ranking_models.nn.two_tower import TwoTower
 from ranking_models.nn.wide_and_deep import WideAndDeep
-from ranking_models.parity import check_parity
+from ranking_models.parity import ParityFailed, check_parity
 from ranking_models.schema import Encoder, FeatureBatch, FeatureSchema, Float32
 
 USERS = "users"
@@ -67,10 +70,20 @@ def split_network(
             raise InputError(
                 f"there is nothing to split: the model has no {what} feature; serve the whole graph"
             )
-    halves = split_body(network.body, schema)
+    product = split_dcn_product(network.body, schema) if isinstance(network.body, DCNv2) else None
+    if product is not None:
+        # Large weights may round too far in a product, and not where layer follows layer.
+        with contextlib.suppress(ParityFailed):
+            return _exported(product, schema, golden, reference)
+    return _exported(split_body(network.body, schema), schema, golden, reference)
+
+
+def _exported(
+    halves: Halves, schema: FeatureSchema, golden: FeatureBatch, reference: Float32
+) -> SplitGraphs:
     user_width, user = _export_half(halves.user, "user", side_schema(schema, USER_SIDE))
     item_width, item = _export_half(halves.item, "item", side_schema(schema, ITEM_SIDE))
-    row = export_module(halves.row, _row_border(user_width, item_width))
+    row = export_module(halves.row, _row_border(halves.row, user_width, item_width))
     parity = check_parity(
         split_scorer(schema, user=user, item=item, row=row),
         golden,
@@ -114,12 +127,15 @@ def _export_half(half: nn.Module, name: str, schema: FeatureSchema) -> tuple[int
     return width, export_module(WithoutEmptyInputs(half, schema), border)
 
 
-def _row_border(user_width: int, item_width: int) -> Border:
+def _row_border(row: Rows | SumsAndProduct, user_width: int, item_width: int) -> Border:
+    number = int(TensorProto.FLOAT)
+    halves = {
+        "user": (number, (USERS, user_width)),
+        "user_of_row": (int(TensorProto.INT32), (ROWS,)),
+        "item": (number, (ROWS, item_width)),
+    }
+    joined = {"sums": (number, (ROWS, row.sums)), "product": (number, (ROWS,))}
     return Border(
-        inputs={
-            "user": (int(TensorProto.FLOAT), (USERS, user_width)),
-            "user_of_row": (int(TensorProto.INT32), (ROWS,)),
-            "item": (int(TensorProto.FLOAT), (ROWS, item_width)),
-        },
-        outputs={"score": (int(TensorProto.FLOAT), (ROWS,))},
+        inputs=joined if isinstance(row, SumsAndProduct) else halves,
+        outputs={"score": (number, (ROWS,))},
     )

@@ -45,7 +45,7 @@ def split_dcn(body: DCNv2, schema: FeatureSchema) -> Halves:
     )
     head = body.head.weight[0, order]
     layers = [_CrossLayer(products, after) for products, after in _ordered(body.cross, order)]
-    last = _last(body.cross, order, head)
+    last = last_products(body.cross, order, head)
     if last is not None:
         layers.pop()
     ahead = [*([last] if last else []), *(layer.products for layer in layers[:1])]
@@ -83,26 +83,35 @@ def split_dcn(body: DCNv2, schema: FeatureSchema) -> Halves:
     )
 
 
-def _last(
+def last_products(
     cross: CrossNetwork | LowRankCrossNetwork, order: list[int], head: Tensor
 ) -> nn.Linear | None:
     """``x_0`` to ``[W^T (w * x_0) + w, (w * b) . x_0]`` of the last layer; None for a mixture."""
-    layer = cross.layers[-1]
+    layer = as_linear(cross, -1, order)
+    if layer is None:
+        return None
+    weighed = head[:, None] * layer.weight  # [width, width]
+    return linear(
+        torch.cat([weighed.T, (head * layer.bias)[None]]), torch.cat([head, head.new_zeros(1)])
+    )
+
+
+def as_linear(
+    cross: CrossNetwork | LowRankCrossNetwork, at: int, order: list[int]
+) -> nn.Linear | None:
+    """What a layer multiplies ``x_0`` by, ``W x + b``, columns in and out in the order; None for a
+    mixture."""
+    layer = cross.layers[at]
     if isinstance(cross, CrossNetwork):
         assert isinstance(layer, nn.Linear)
-        matrix, bias = layer.weight, layer.bias
-    elif isinstance(layer, MixtureOfExperts):
+        return linear(layer.weight[order][:, order], layer.bias[order])
+    if isinstance(layer, MixtureOfExperts):
         return None
-    else:
-        assert isinstance(layer, nn.Sequential)
-        narrow, wide = layer
-        assert isinstance(narrow, nn.Linear)
-        assert isinstance(wide, nn.Linear)
-        matrix, bias = wide.weight @ narrow.weight, cross.biases[-1]
-    weighed = head[:, None] * matrix[order][:, order]  # [width, width]
-    return linear(
-        torch.cat([weighed.T, (head * bias[order])[None]]), torch.cat([head, head.new_zeros(1)])
-    )
+    assert isinstance(layer, nn.Sequential)
+    narrow, wide = layer
+    assert isinstance(narrow, nn.Linear)
+    assert isinstance(wide, nn.Linear)
+    return linear((wide.weight @ narrow.weight)[order][:, order], cross.biases[at][order])
 
 
 def _ordered(

@@ -24,8 +24,7 @@ class Halves(NamedTuple):
     """``(dense, ids, *multi)`` of the user side to ``[n, sums + own]``."""
     item: nn.Module
     """The same of the item side."""
-    row: nn.Module
-    """`Rows`."""
+    row: "Rows | SumsAndProduct"
     factored: tuple[str, ...]
     whole: tuple[str, ...]
 
@@ -86,6 +85,25 @@ class Rows(nn.Module):
         own = user[:, self.sums :].index_select(0, user_of_row)
         logits: Tensor = self.join(sums, own, item[:, self.sums :])
         return logits.sigmoid()
+
+
+class SumsAndProduct(nn.Module):
+    """The row half of sides that meet in sums and in one inner product alone.
+
+    Whoever calls it has added and multiplied them: in place, where the item's part lies, that
+    takes a fraction of what a graph needs to cut, gather and copy them.
+
+    Shapes:
+        ``sums`` ``[n, S]``, ``product`` ``[n]``; output scores ``[n]``.
+    """
+
+    def __init__(self, sums: int, rest: nn.Module) -> None:
+        super().__init__()
+        self.sums, self.rest = sums, rest
+
+    def forward(self, sums: Tensor, product: Tensor) -> Tensor:
+        deep: Tensor = self.rest(sums).squeeze(1)
+        return (product + deep).sigmoid()
 
 
 def chain(mlp: MLP, head: nn.Linear, name: str) -> tuple[nn.Linear, nn.Sequential, list[str]]:

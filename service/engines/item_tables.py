@@ -28,22 +28,34 @@ class ItemTable:
 
     The last row is that of the unknown item, so position -1 finds it.
 
+    Args:
+        half: Gives it.
+        bundle: Whose items.
+        sums: So many columns are an array of their own, where the row half takes sums.
+
     Raises:
         EngineFailed: the half gives rows of another width than its bundle says.
     """
 
-    def __init__(self, half: ItemHalf, bundle: Bundle) -> None:
+    def __init__(self, half: ItemHalf, bundle: Bundle, sums: int | None = None) -> None:
         unknown = half(Encoder(bundle.schema.of("item")).encode_rows([{}]))
         width = _split(bundle).item_width
         if unknown.shape != (1, width):
             raise EngineFailed(f"split/item.onnx gives {unknown.shape[1:]} numbers, not {width}")
         n = bundle.items.rows
-        self.values: Float32 = np.empty((n + 1, width), np.float32)
-        self.values[n:] = unknown
+        columns = [slice(width)] if sums is None else [slice(sums), slice(sums, width)]
+        self.parts: tuple[Float32, ...] = tuple(
+            np.empty((n + 1, len(range(width)[of])), np.float32) for of in columns
+        )
+        """The columns, in one array or in two."""
         for start in range(0, n, CHUNK_ROWS):
             chunk = slice(start, min(start + CHUNK_ROWS, n))
-            self.values[chunk] = half(bundle.items.take(chunk))
-        self.values.flags.writeable = False
+            values = half(bundle.items.take(chunk))
+            for part, of in zip(self.parts, columns, strict=True):
+                part[chunk] = values[:, of]
+        for part, of in zip(self.parts, columns, strict=True):
+            part[n:] = unknown[:, of]
+            part.flags.writeable = False
 
 
 def table_bytes(bundle: Bundle) -> int:
@@ -55,12 +67,12 @@ _shared: WeakValueDictionary[Path, ItemTable] = WeakValueDictionary()
 _lock = threading.Lock()
 
 
-def shared_table(bundle: Bundle, half: ItemHalf) -> ItemTable:
+def shared_table(bundle: Bundle, half: ItemHalf, sums: int | None = None) -> ItemTable:
     """The table of a bundle: computed by its first engine, gone with its last. From any thread."""
     with _lock:
         table = _shared.get(bundle.path)
         if table is None:
-            table = _shared[bundle.path] = ItemTable(half, bundle)
+            table = _shared[bundle.path] = ItemTable(half, bundle, sums)
         return table
 
 

@@ -4,19 +4,24 @@ import logging
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from ranking_models.bundle import Bundle
 from ranking_models.schema import FeatureBatch, Float32
 from service.engines import EngineInfo
 from service.engines.calibration import (
+    UNMEASURED_CALL_ROWS,
     UNMEASURED_ROWS,
     Sample,
     Timer,
     best_batch_rows,
+    best_call_rows,
+    calls,
     sample_of,
     timer_for,
 )
 from service.engines.item_tables import MIB, table_bytes
+from service.engines.rows import Rows, as_features
 from service.engines.session import Graph
 from service.engines.split import SplitOnnxRuntimeEngine
 from service.errors import StartupError
@@ -43,16 +48,34 @@ class OnnxRuntimeEngine:
     def __init__(self, graph: Path, *, info: EngineInfo, threads: int) -> None:
         self._info = info
         self._graph = Graph(graph, output=OUTPUT, threads=threads)
+        self._call_rows = UNMEASURED_CALL_ROWS
 
     @property
     def info(self) -> EngineInfo:
         return self._info
 
     def score(self, batch: FeatureBatch) -> Float32:
-        return self._graph(batch.inputs())
+        return self._score(batch, self._call_rows)
+
+    def _score(self, batch: FeatureBatch, call_rows: int) -> Float32:
+        given = batch.inputs()
+        if batch.rows <= call_rows:
+            return self._graph(given)
+        return np.concatenate(
+            [
+                self._graph({name: array[call] for name, array in given.items()})
+                for call in calls(batch.rows, call_rows)
+            ]
+        )
 
     def calibrate(self, sample: Sample, timer: Timer) -> None:
-        """Measure the best batch size; `info` says it from now on."""
+        """Measure the best sizes of a call and of a batch, which `info` says from now on."""
+
+        def score(rows: Rows, call_rows: int) -> Float32:
+            return self._score(as_features(rows), call_rows)
+
+        most = self._info.max_batch_rows
+        self._call_rows = best_call_rows(score, sample, most=most, timer=timer)
         best = best_batch_rows(self, sample, timer=timer)
         self._info = msgspec.structs.replace(self._info, best_batch_rows=best)
 

@@ -38,9 +38,15 @@ class Graph:
         running = self._session.get_providers()
         if running[:1] != [PROVIDER]:
             raise EngineFailed(f"asked for {PROVIDER}, ONNX Runtime runs {', '.join(running)}")
-        self._inputs = tuple(node.name for node in self._session.get_inputs())
+        self._shapes = {node.name: node.shape for node in self._session.get_inputs()}
+        self._inputs = tuple(self._shapes)
         self._outputs = [output]
         self._options = RunOptions()  # the runtime would make new ones for every call
+
+    def width(self, name: str) -> int | None:
+        """Columns of an input; None if the graph has none of that name."""
+        shape = self._shapes.get(name)
+        return None if shape is None else int(shape[1])
 
     def __call__(self, given: Mapping[str, npt.NDArray[Any]]) -> Float32:
         """The output for arrays, of which the graph takes those that it knows.

@@ -14,25 +14,35 @@ from ranking_models.schema import FeatureSchema, Source
 from tests.support.bundles import tiny_contents
 
 
-def write_split_bundle(root: Path, *, items: int = 50, users: int = 20, seed: int = 0) -> Path:
+def write_split_bundle(
+    root: Path, *, items: int = 50, users: int = 20, seed: int = 0, product: bool = False
+) -> Path:
     """What `write_tiny_bundle` writes, and its fp32 graph in three."""
-    return write_bundle(root, with_split(tiny_contents(items=items, users=users, seed=seed)))
+    contents = tiny_contents(items=items, users=users, seed=seed)
+    return write_bundle(root, with_split(contents, product=product))
 
 
-def with_split(contents: BundleContents) -> BundleContents:
-    """The same, with the split of its `linear_graph`."""
+def with_split(contents: BundleContents, *, product: bool = False) -> BundleContents:
+    """The same, with the split of its `linear_graph`: as sums of halves, or half as those and half
+    as the product ``u . 1 + 1 . i``."""
     whole, schema = contents.graphs["fp32"].onnx, contents.schema
+    width = 3 if product else 1
     split = SplitGraphs(
-        user=_half(whole, schema, "user", USER_SIDE),
-        item=_half(whole, schema, "item", ITEM_SIDE),
-        row=_row(),
-        figures=ExactSplit(user_width=1, item_width=1, parity=0.0, factored=("linear",), whole=()),
+        user=_half(whole, schema, "user", USER_SIDE, product=product),
+        item=_half(whole, schema, "item", ITEM_SIDE, product=product),
+        row=_product_row() if product else _row(),
+        figures=ExactSplit(
+            user_width=width, item_width=width, parity=0.0, factored=("linear",), whole=()
+        ),
     )
     return msgspec.structs.replace(contents, split=split)
 
 
-def _half(whole: bytes, schema: FeatureSchema, name: str, side: tuple[Source, ...]) -> bytes:
-    """The linear graph's weights of one side's columns, summed to ``[rows, 1]``."""
+def _half(
+    whole: bytes, schema: FeatureSchema, name: str, side: tuple[Source, ...], *, product: bool
+) -> bytes:
+    """The linear graph's weights of one side's columns, summed to ``[rows, 1]``; as a product,
+    half of the sum, and half of it beside a 1."""
     graph = onnx.load_from_string(whole).graph
     weights = {c.name: numpy_helper.to_array(c) for c in graph.initializer}
     dense = [c for c, spec in enumerate(schema.dense) if spec.source in side]
@@ -42,12 +52,24 @@ def _half(whole: bytes, schema: FeatureSchema, name: str, side: tuple[Source, ..
     widths |= {f"multi_{s.name}": s.max_length for s in schema.multi if s.source in side}
     weights["dense_weights"] = weights["dense_weights"][dense]
     weights["ids_starts"] = weights["ids_starts"][ids]
+    factors = ["part", "one"] if name == "user" else ["one", "part"]
+    factors = factors if product else []
     kept = [n for n in graph.node if not n.name and _feeds(n, {"dense", "ids", *multi})]
     return _serialised(
         [
             *kept,
             helper.make_node("Sum", [n.output[0] for n in kept if n.op_type == "ReduceSum"], ["s"]),
-            helper.make_node("Unsqueeze", ["s", "last_axis"], [name]),
+            *(
+                [
+                    helper.make_node("Unsqueeze", ["s", "last_axis"], ["sum"]),
+                    helper.make_node("Mul", ["sum", "half"], ["part"]),
+                    helper.make_node("Sub", ["sum", "sum"], ["zero"]),
+                    helper.make_node("Exp", ["zero"], ["one"]),
+                    helper.make_node("Concat", ["part", *factors], [name], axis=1),
+                ]
+                if product
+                else [helper.make_node("Unsqueeze", ["s", "last_axis"], [name])]
+            ),
         ],
         inputs=[
             helper.make_tensor_value_info(
@@ -55,8 +77,9 @@ def _half(whole: bytes, schema: FeatureSchema, name: str, side: tuple[Source, ..
             )
             for i, width in widths.items()
         ],
-        output=helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 1]),
-        constants={c: v for c, v in weights.items() if any(c in n.input for n in kept)},
+        output=helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 1 + len(factors)]),
+        constants={c: v for c, v in weights.items() if any(c in n.input for n in kept)}
+        | ({"half": np.array([0.5], np.float32)} if product else {}),
     )
 
 
@@ -77,6 +100,22 @@ def _row() -> bytes:
             helper.make_tensor_value_info("user", TensorProto.FLOAT, ["users", 1]),
             helper.make_tensor_value_info("user_of_row", TensorProto.INT32, ["rows"]),
             helper.make_tensor_value_info("item", TensorProto.FLOAT, ["rows", 1]),
+        ],
+        output=helper.make_tensor_value_info("score", TensorProto.FLOAT, ["rows"]),
+        constants={"last_axis": np.array([1], np.int64)},
+    )
+
+
+def _product_row() -> bytes:
+    return _serialised(
+        [
+            helper.make_node("Squeeze", ["sums", "last_axis"], ["sum"]),
+            helper.make_node("Add", ["sum", "product"], ["logits"]),
+            helper.make_node("Sigmoid", ["logits"], ["score"]),
+        ],
+        inputs=[
+            helper.make_tensor_value_info("sums", TensorProto.FLOAT, ["rows", 1]),
+            helper.make_tensor_value_info("product", TensorProto.FLOAT, ["rows"]),
         ],
         output=helper.make_tensor_value_info("score", TensorProto.FLOAT, ["rows"]),
         constants={"last_axis": np.array([1], np.int64)},

@@ -20,8 +20,16 @@ from ranking_models.architectures import (
 from ranking_models.bundle import Bundle
 from ranking_models.bundle.parts import SplitGraphs
 from ranking_models.errors import InputError
-from ranking_models.exact_split import ITEM_SIDE, USER_SIDE, side_columns, side_schema, split_scorer
+from ranking_models.exact_split import (
+    ITEM_SIDE,
+    USER_SIDE,
+    join_products,
+    side_columns,
+    side_schema,
+    split_scorer,
+)
 from ranking_models.export.exact_split import split_body, split_network
+from ranking_models.export.split_cross_product import split_dcn_product
 from ranking_models.export.split_parts import Halves
 from ranking_models.export.to_bundle import export_run
 from ranking_models.fitting import tensors
@@ -123,6 +131,50 @@ def test_the_halves_give_the_networks_scores(architecture, features):
     assert difference <= 1e-12
 
 
+@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("architecture", ["dcn", "dcn-1", "dcn-low-rank"])
+def test_one_or_two_cross_layers_are_an_inner_product(architecture, features):
+    schema = chosen(FEATURES[features])
+    module = network(ARCHITECTURES[architecture], schema).double()
+    golden = golden_rows(schema, rows_of(schema))
+    halves = split_dcn_product(module.body, schema)
+    with torch.inference_mode():
+        user, item = (
+            half.eval()(*doubles(side_schema(schema, side), side_columns(schema, golden, side)))
+            for half, side in ((halves.user, USER_SIDE), (halves.item, ITEM_SIDE))
+        )
+        sums = halves.row.sums
+        product = (user[:, sums:] * item[:, sums:]).sum(dim=1)
+        scores = halves.row.eval()(user[:, :sums] + item[:, :sums], product)
+        reference = module(*doubles(schema, golden))
+
+    assert float((scores - reference).abs().max()) <= 1e-12
+
+
+@pytest.mark.parametrize("architecture", ["dcn-3", "dcn-experts"])
+def test_layers_in_between_are_no_inner_product(architecture):
+    module = network(ARCHITECTURES[architecture], SCHEMA)
+
+    assert split_dcn_product(module.body, SCHEMA) is None
+
+
+def test_where_a_product_rounds_too_far_layer_follows_layer(monkeypatch):
+    module = network(ARCHITECTURES["dcn"], SCHEMA)
+    golden = golden_rows(SCHEMA, HELD_OUT)
+    reference = torch_scorer(module, SCHEMA)(golden)
+
+    def off(body, schema):
+        halves = split_dcn_product(body, schema)
+        halves.row.rest[-1].bias += 1e-4
+        return halves
+
+    monkeypatch.setattr("ranking_models.export.exact_split.split_dcn_product", off)
+    graphs = split_network(module, SCHEMA, golden, reference)
+
+    assert inputs(graphs.row).keys() == {"user", "user_of_row", "item"}
+    assert graphs.figures.parity <= 1e-6
+
+
 @pytest.mark.parametrize(
     ("architecture", "factored", "whole"),
     [
@@ -172,20 +224,13 @@ def exported() -> tuple[SplitGraphs, FeatureBatch, np.ndarray]:
 
 def test_the_graphs_agree_and_say_how_well(exported):
     graphs, _, _ = exported
-    # Last cross layer 27 + 1, first one 27, first MLP layer 16, and the side's own part of x_0.
-    widths = (28 + 27 + 16 + 14, 28 + 27 + 16 + 13)
-    assert (graphs.figures.user_width, graphs.figures.item_width) == widths
+    # First MLP layer 16, three factors for each of the 27 columns of x_0, and what is of one side.
+    assert graphs.figures.user_width == graphs.figures.item_width == 16 + 3 * 27 + 2
     assert graphs.figures.parity <= 1e-6
 
 
 def test_the_halves_take_the_columns_of_their_side(exported):
     graphs, _, _ = exported
-
-    def inputs(graph: bytes) -> dict[str, list[str | int]]:
-        return {
-            value.name: [a.dim_param or a.dim_value for a in value.type.tensor_type.shape.dim]
-            for value in onnx.load_from_string(graph).graph.input
-        }
 
     assert inputs(graphs.user) == {"dense": ["rows", 2], "ids": ["rows", 3]}
     assert inputs(graphs.item) == {
@@ -193,10 +238,26 @@ def test_the_halves_take_the_columns_of_their_side(exported):
         "ids": ["rows", 2],
         "multi_tags": ["rows", 3],
     }
+    assert inputs(graphs.row) == {"sums": ["rows", 16], "product": ["rows"]}
+
+
+def test_other_halves_go_into_the_row_half_as_they_are():
+    module = network(ARCHITECTURES["dcn-3"], SCHEMA)
+    golden = golden_rows(SCHEMA, HELD_OUT)
+    graphs = split_network(module, SCHEMA, golden, torch_scorer(module, SCHEMA)(golden))
+
+    # Last cross layer 27 + 1, first one 27, the head's first layer 1, and the own part of x_0.
     assert inputs(graphs.row) == {
-        "user": ["users", 85],
+        "user": ["users", 28 + 27 + 1 + 14],
         "user_of_row": ["rows"],
-        "item": ["rows", 84],
+        "item": ["rows", 28 + 27 + 1 + 13],
+    }
+
+
+def inputs(graph: bytes) -> dict[str, list[str | int]]:
+    return {
+        value.name: [a.dim_param or a.dim_value for a in value.type.tensor_type.shape.dim]
+        for value in onnx.load_from_string(graph).graph.input
     }
 
 
@@ -209,11 +270,9 @@ def test_items_are_precomputed_and_one_user_serves_many_rows(exported):
     catalogue = side_columns(SCHEMA, golden, ITEM_SIDE)
     (user_part,) = user.run(["user"], {n: a for n, a in one.inputs().items() if a.size})
     (table,) = item.run(["item"], catalogue.inputs())
-    several = golden.rows
-    (scores,) = row.run(
-        ["score"],
-        {"user": user_part, "user_of_row": np.zeros(several, np.int32), "item": table},
-    )
+    sums, one_user = table[:, :16].copy(), np.zeros(golden.rows, np.int32)
+    product = join_products(sums, table[:, 16:], user_part[:, :16], user_part[:, 16:], one_user)
+    (scores,) = row.run(["score"], {"sums": sums, "product": product})
 
     module = network(ARCHITECTURES["dcn"], SCHEMA)
     mixed = combined(one, catalogue)

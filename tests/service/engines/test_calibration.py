@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from ranking_models.bundle import Bundle
-from service.engines.calibration import BESIDE_S, SIZES, best_batch_rows, sample_of, timer_for
+from service.engines.calibration import (
+    BESIDE_S,
+    SIZES,
+    best_batch_rows,
+    best_call_rows,
+    calls,
+    sample_of,
+    timer_for,
+)
 from service.engines.rows import CandidateRows, as_features
 from service.testing import FakeClock, FakeEngine
 from tests.support.batches import random_batch
@@ -130,3 +138,44 @@ def test_a_sample_has_new_rows_at_every_call(tmp_path, users):
     assert first.items.min() >= 0
     assert not np.array_equal(first.items, second.items)
     assert as_features(first).rows == 250
+
+
+# --- calls within a batch ---
+
+
+@pytest.mark.parametrize("rows", [1, 199, 200, 201, 250, 1600])
+def test_a_batch_is_cut_into_calls_of_about_the_same_size(rows):
+    cut = [*calls(rows, 200)]
+
+    assert [row for call in cut for row in range(rows)[call]] == [*range(rows)]
+    sizes = {call.stop - call.start for call in cut}
+    assert max(sizes) <= 200
+    assert max(sizes) - min(sizes) <= len(cut)
+
+
+@pytest.mark.parametrize(("best", "found"), [(100, 100), (400, 400), (10_000, 1600)])
+def test_it_finds_the_calls_in_which_a_batch_is_cheapest(best, found):
+    clock, batches = FakeClock(), []
+
+    def score(batch, call_rows):
+        batches.append(batch.rows)
+        for call in calls(batch.rows, call_rows):
+            clock.advance(leaves_the_cache(call.stop - call.start, best))
+
+    assert best_call_rows(score, random_batch, most=4096, timer=clock.now) == found
+    assert {*batches} == {1600}
+
+
+def test_a_slow_model_is_not_measured_for_long():
+    clock = FakeClock()
+
+    def score(batch, call_rows):
+        clock.advance(0.05)
+
+    best_call_rows(score, random_batch, most=4096, timer=clock.now)
+
+    assert clock.now() - FakeClock().now() <= 0.5
+
+
+def test_an_engine_of_small_batches_is_called_once_for_each():
+    assert best_call_rows(lambda *_: None, random_batch, most=64, timer=FakeClock().now) == 64

@@ -13,7 +13,7 @@ from ranking_models.bundle import Bundle, write_bundle
 from ranking_models.exact_split import SPLIT_TOLERANCE
 from ranking_models.schema import UNKNOWN, Encoder
 from service.engines import EngineInfo
-from service.engines.calibration import SIZES, UNMEASURED_ROWS
+from service.engines.calibration import SIZES, UNMEASURED_CALL_ROWS, UNMEASURED_ROWS
 from service.engines.item_tables import shared_table, table_bytes
 from service.engines.onnx_runtime import OnnxRuntimeEngine, open_onnx_runtime
 from service.engines.rows import CandidateEngine, CandidateRows, CandidateTables, as_features
@@ -32,9 +32,9 @@ INFO = EngineInfo(
 )
 
 
-@pytest.fixture
-def bundle(tmp_path):
-    return Bundle.open(write_split_bundle(tmp_path))
+@pytest.fixture(params=[False, True], ids=["halves", "product"])
+def bundle(tmp_path, request):
+    return Bundle.open(write_split_bundle(tmp_path, product=request.param))
 
 
 def opened(bundle, *, precision="fp32", **settings):
@@ -115,14 +115,14 @@ def test_a_half_of_another_width_than_its_manifest_says_is_refused(tmp_path):
 
 
 class CountedHalf:
-    """An item half that gives one number per item, and how many it was asked for."""
+    """An item half that gives one number per item, so many times, and how many it was asked for."""
 
-    def __init__(self):
-        self.rows = 0
+    def __init__(self, width=1):
+        self.rows, self.width = 0, width
 
     def __call__(self, items):
         self.rows += items.rows
-        return items.ids[:, :1].astype(np.float32)
+        return np.repeat(items.ids[:, :1].astype(np.float32), self.width, axis=1)
 
 
 def test_the_table_has_a_row_per_item_and_one_for_all_others(tmp_path):
@@ -130,14 +130,30 @@ def test_the_table_has_a_row_per_item_and_one_for_all_others(tmp_path):
 
     table = shared_table(bundle, CountedHalf())
 
-    np.testing.assert_array_equal(table.values[:-1, 0], bundle.items.ids[:, 0])
-    assert table.values[-1, 0] == UNKNOWN
-    assert table.values.nbytes == table_bytes(bundle)
-    assert not table.values.flags.writeable
+    (values,) = table.parts
+    np.testing.assert_array_equal(values[:-1, 0], bundle.items.ids[:, 0])
+    assert values[-1, 0] == UNKNOWN
+    assert values.nbytes == table_bytes(bundle)
+    assert not values.flags.writeable
+
+
+def test_sums_are_an_array_of_their_own_where_the_row_half_takes_them(tmp_path):
+    bundle = Bundle.open(write_split_bundle(tmp_path, product=True))
+
+    def half(items):
+        return np.repeat(items.ids[:, :1].astype(np.float32), 3, axis=1) * [1.0, 2.0, 3.0]
+
+    sums, factors = shared_table(bundle, half, sums=1).parts
+
+    assert (sums.shape, factors.shape) == ((51, 1), (51, 2))
+    np.testing.assert_array_equal(factors, sums * [2.0, 3.0])
+    assert sums.nbytes + factors.nbytes == table_bytes(bundle)
+    assert sums.flags.c_contiguous
+    assert factors.flags.c_contiguous
 
 
 def test_the_engines_of_a_bundle_share_one_table_and_the_last_frees_it(bundle):
-    half = CountedHalf()
+    half = CountedHalf(bundle.manifest.split.item_width)
     first, second = shared_table(bundle, half), shared_table(bundle, half)
     assert first is second
     assert half.rows == 51
@@ -157,12 +173,14 @@ def test_scores_are_those_of_the_whole_graph(bundle):
         tables=CandidateTables.of(bundle),
         users=bundle.users.take(slice(0, 3)),
         contexts=Encoder(bundle.schema.of("context")).encode_rows([{"hour": h} for h in range(3)]),
-        request_of_row=random.integers(0, 3, 200).astype(np.int32),
-        items=random.integers(-1, 50, 200).astype(np.int32),
-        overrides={3: given, 190: given},
+        request_of_row=np.sort(random.integers(0, 3, 450)).astype(np.int32),
+        items=random.integers(-1, 50, 450).astype(np.int32),
+        overrides={3: given, 190: given, 449: given},
     )
+    engine = opened(bundle)
+    assert rows.rows > 2 * UNMEASURED_CALL_ROWS
 
-    scores = opened(bundle).score_candidates(rows)
+    scores = engine.score_candidates(rows)
 
     direct = run_graph(bundle.graph("fp32").read_bytes(), as_features(rows))
     np.testing.assert_allclose(scores, direct, rtol=0, atol=SPLIT_TOLERANCE)
@@ -247,7 +265,9 @@ async def test_a_slate_holds_the_scores_of_the_whole_graph(bundle, chosen):
 
 
 def test_a_table_with_other_numbers_than_the_item_half_gives_is_refused(bundle):
-    spoiled = shared_table(bundle, CountedHalf())  # kept: the engine would share it
+    width = bundle.manifest.split.item_width
+    # Kept: the engine would share it.
+    spoiled = shared_table(bundle, CountedHalf(width), None if width == 1 else 1)
 
     with pytest.raises(EngineFailed, match=r"table of the item half are off by [0-9.e-]+"):
         opened(bundle)
