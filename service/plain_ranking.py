@@ -54,8 +54,8 @@ class PlainRanker:
 
     @property
     def is_open(self) -> bool:
-        """Whether no deployment has anything but an engine to wait for."""
-        return self._deployments.wait_for_engines_only
+        """Whether there are requests with nothing but an engine to wait for."""
+        return self._deployments.some_wait_for_engines_only
 
     def look(self, request: RankRequest) -> Plain | None:
         """What a request needs to be ranked; None if it is not plain, or is to be refused.
@@ -79,6 +79,8 @@ class PlainRanker:
         if routed is None:
             return None
         deployment = self._deployments[routed.deployment]
+        if not _waits_for_engines_only(deployment, request):
+            return None
         rows = deployment.features.named(request)
         return None if rows is None else Plain(routed, deployment, rows, surface)
 
@@ -121,6 +123,15 @@ class PlainRanker:
         if len(places) != min(k, len(ids)):
             return best(ids, scored.scores, k)  # the first of its batch wants more, or fewer
         return ranked_items(ids, places, self._best.scores[at])
+
+
+def _waits_for_engines_only(deployment: Deployment, request: RankRequest) -> bool:
+    if deployment.batcher is None:
+        return False
+    mode, worth = deployment.settings.cache, deployment.slate_worth
+    if mode == "off" or deployment.cache is None:
+        return True
+    return mode == "exact" and worth is not None and not worth.asks(request)
 
 
 def _best_of(scored: ScoredRows, scores: Float32, k: int) -> BestOfEach | None:

@@ -123,6 +123,14 @@ def _watch_deployment(metrics: Metrics, deployment: Deployment, settings: Engine
             lambda: worth.report().scoring_row_s or 0.0,
             lambda: float(worth.report().fetching),
         )
+    if deployment.slate_worth is not None and deployment.settings.cache == "exact":
+        slates = deployment.slate_worth
+        metrics.watch_slate_worth(
+            deployment.name,
+            lambda: slates.report().lookup_s or 0.0,
+            lambda: slates.report().scoring_s or 0.0,
+            lambda: float(slates.report().declined),
+        )
 
 
 def cache_health(cache: ScoreCache) -> ComponentHealth:

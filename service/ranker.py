@@ -26,7 +26,7 @@ from service.known_pages import KnownPages
 from service.messages import Explanation, RankedItem, RankReply, RankRequest, Timing
 from service.plain_ranking import PlainRanker
 from service.routing import Interleave, Routed, Router
-from service.scoring import Fresh, Scoring, SlateScorer, SlateScores, Wanted
+from service.scoring import Fresh, Scoring, SlateScorer, SlateScores, Wanted, share_s
 from service.shadow.sampling import Copy
 from service.shadow.scorer import ShadowScorer
 from service.slate import best
@@ -355,7 +355,7 @@ class Ranker:
         if exposure is not None:  # two rankers computed it
             exposure = msgspec.structs.replace(
                 exposure,
-                compute_ms=sum(_ms(_share_s(done)) for done in mixed.batches),
+                compute_ms=sum(_ms(share_s(done)) for done in mixed.batches),
                 predictions=sum(done.job.rows for done in mixed.batches),
             )
         return msgspec.structs.replace(ranked, exposure=exposure, also=mixed.also)
@@ -488,7 +488,7 @@ class Ranker:
             engine=reply.model.engine,
             degraded=reply.degraded,
             config_digest=asked.routed.config_digest,
-            compute_ms=0.0 if done is None else _ms(_share_s(done)),
+            compute_ms=0.0 if done is None else _ms(share_s(done)),
             queue_ms=reply.timing_ms.queue,
             predictions=0 if done is None else done.job.rows,
             surface=_surface(asked.request) or "",
@@ -516,11 +516,6 @@ class Submitted(Struct, frozen=True):
 def _surface(request: RankRequest) -> str | None:
     surface = request.context.get(SURFACE)
     return surface if isinstance(surface, str) else None
-
-
-def _share_s(done: ScoredRows) -> float:
-    """Engine time of a request: what its rows are of the rows that were scored with them."""
-    return done.engine_s * min(1.0, done.job.rows / done.last_batch.rows)
 
 
 def _code_of(error: BaseException) -> str:

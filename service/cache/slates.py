@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
+from weakref import ref
 
 from msgspec import Struct
 
@@ -36,6 +37,10 @@ class _Kept(Struct, frozen=True):
 
     entry: Entry
     soft_s: float
+    value: bytes
+    """As it is stored; the entry's scores are a view of it."""
+    learnt_from: "ref[Float32] | None" = None
+    """The very scores that it is a copy of."""
 
 
 def lifetimes(settings: CacheSettings) -> Lifetimes:
@@ -128,12 +133,12 @@ class SlateCache:
 
     async def put(self, key: SlateKey, scores: Float32, *, computed_s: float) -> None:
         """Keep scores on both levels; the first knows them at once."""
-        value = self._keep_copy(key, scores, computed_s)
-        if value is None:
+        kept = self._learnt(key, scores) or self._keep_copy(key, scores, computed_s)
+        if kept is None:
             self._counts["writes_skipped"] += 1
             return
-        hard_s = self._lifetimes.hard_s(self._lifetimes.soft_s(key.tag))
-        await self._store.put([StoredEntry(key.text, value, hard_s)])
+        hard_s = self._lifetimes.hard_s(kept.soft_s)
+        await self._store.put([StoredEntry(key.text, kept.value, hard_s)])
 
     def in_demand(self, key: SlateKey) -> bool:
         """Whether it was asked for more than once, lately."""
@@ -203,7 +208,7 @@ class SlateCache:
         if entry is None:
             self._counts["unreadable"] += 1
             return None
-        kept = _Kept(entry, self._lifetimes.soft_s(key.tag))
+        kept = _Kept(entry, self._lifetimes.soft_s(key.tag), value)
         found = self._found(key, kept, "server")
         if found is not None:
             self._keep(key, kept)
@@ -220,17 +225,25 @@ class SlateCache:
     def _age_s(self, entry: Entry) -> float:
         return max(0.0, self._wall() - entry.created_s)
 
-    def _keep_copy(self, key: SlateKey, scores: Float32, computed_s: float) -> bytes | None:
-        """The value as it is stored; None if it is not fit to be. Whoever computed the scores may
-        change his own."""
+    def _learnt(self, key: SlateKey, scores: Float32) -> _Kept | None:
+        """The copy that was made when these scores were learnt."""
+        kept = self._first.left(key.text)
+        if kept is None or kept.learnt_from is None or kept.learnt_from() is not scores:
+            return None
+        return kept
+
+    def _keep_copy(self, key: SlateKey, scores: Float32, computed_s: float) -> _Kept | None:
+        """What is kept; None if the scores are not fit to be. Whoever computed them may change his
+        own."""
         if len(scores) != key.count:
             return None
         value = encode(key, Entry(scores, self._wall(), computed_s))
         entry = decode(key, value)
         if entry is None:
             return None
-        self._keep(key, _Kept(entry, self._lifetimes.soft_s(key.tag)))
-        return value
+        kept = _Kept(entry, self._lifetimes.soft_s(key.tag), value, ref(scores))
+        self._keep(key, kept)
+        return kept
 
     def _keep(self, key: SlateKey, kept: _Kept) -> None:
         size = _OVERHEAD_BYTES + len(key.text) + kept.entry.scores.nbytes

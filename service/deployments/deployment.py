@@ -17,6 +17,7 @@ from ranking_models.manifest import Gate
 from ranking_models.schema import FeatureValue
 from service.batching.batcher import Batcher
 from service.cache import ScoreCache, SlateKey, slate_key
+from service.cache.slate_worth import SlateWorth
 from service.deployments.segment_rows import SegmentRows
 from service.engines import EngineInfo
 from service.engines.chain import EngineChain
@@ -54,6 +55,8 @@ class Deployment(Struct, frozen=True, kw_only=True, weakref=True):
     cache: ScoreCache | None = None
     """None: every request is computed. Whether it is asked says the mode, of the settings or of an
     experiment's variant."""
+    slate_worth: SlateWorth | None = None
+    """Whether rank requests ask it; None: they do."""
 
     @property
     def engines(self) -> tuple[EngineState, ...]:
@@ -172,6 +175,12 @@ class Deployments(Mapping[str, Deployment]):
             d.batcher is not None and (d.cache is None or d.settings.cache == "off") for d in served
         )
         """No deployment asks a cache or ranks by popularity."""
+        self._worths = [d.slate_worth for d in served if d.slate_worth is not None]
+
+    @property
+    def some_wait_for_engines_only(self) -> bool:
+        """Whether some requests ask no cache now."""
+        return self.wait_for_engines_only or any(worth.declines for worth in self._worths)
 
     @property
     def bundles(self) -> tuple[Bundle, ...]:

@@ -13,6 +13,7 @@ from ranking_models.errors import InputError
 from service.batching.batcher import Batcher
 from service.cache import ScoreCache
 from service.cache.rows import RowLevels
+from service.cache.slate_worth import SlateWorth
 from service.clock import Clock
 from service.deployments.activations import Activations
 from service.deployments.deployment import POPULARITY, Deployment, score_hash
@@ -96,7 +97,7 @@ class DeploymentLoader:
         self.engines = EngineLoader(settings.engine, plan_directory, clock, shared=shared)
         self.activations = Activations(state)
         self.directory = bundle_directory(loaded)
-        self._policy = settings.batching
+        self._policy, self._slates = settings.batching, settings.cache.slates
         self._cache, self._rows = cache, rows
         self._telemetry, self._clock = telemetry, clock
         self._tables: dict[Path, _Tables] = {}
@@ -135,6 +136,7 @@ class DeploymentLoader:
             loaded=scoring.loaded if scoring else None,
             segments=self._segments(name, chosen, tables, scoring, named) if scoring else None,
             cache=self._cache if scoring else None,
+            slate_worth=SlateWorth(self._slates) if scoring else None,
         )
 
     def _segments(

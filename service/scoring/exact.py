@@ -6,6 +6,8 @@ is due, and computed at once where the cache has none.
 
 import asyncio
 import contextlib
+import time
+from collections.abc import Callable
 from contextvars import Context
 from typing import Final
 
@@ -27,6 +29,7 @@ from service.scoring.slates import (
     fresh,
     in_need,
     last_resort,
+    share_s,
 )
 from service.telemetry import Telemetry
 
@@ -51,8 +54,15 @@ class Renewals(Struct):
 class ExactScores:
     """Finds or computes the scores of whole slates. For one event loop."""
 
-    def __init__(self, *, telemetry: Telemetry, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        *,
+        telemetry: Telemetry,
+        clock: Clock,
+        cpu_s: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._clock, self._cpu_s = clock, cpu_s
+        self._lookups_begun = self._lookups_under_way = 0
         self._computing = Computing(telemetry=telemetry, clock=clock)
         self._renewing: dict[str, asyncio.Task[None]] = {}
         self.renewals = Renewals()
@@ -60,7 +70,11 @@ class ExactScores:
     def at_once(self, wanted: Wanted, cache: ScoreCache, key: SlateKey) -> SlateScores | None:
         """The slate, if this process itself knows it; nothing is waited for."""
         found = cache.peek(key)
-        return None if found is None else self._found(wanted, cache, key, found, 0.0)
+        if found is None:
+            return None
+        if wanted.deployment.slate_worth is not None:
+            wanted.deployment.slate_worth.asked(wanted.request, found=True)
+        return self._found(wanted, cache, key, found, 0.0)
 
     async def scores(self, wanted: Wanted, cache: ScoreCache, key: SlateKey) -> SlateScores:
         """The slate, of the cache or of an engine; after `at_once` had none.
@@ -74,13 +88,33 @@ class ExactScores:
             asked = answer(CacheLookup(outcome="miss"), key, 0.0)
             return await self._compute(wanted, cache, key, asked, claims=False)
         started = self._clock.now()
-        # The other half is for the engines, should the cache hang.
-        found = await cache.get(key, timeout_s=max(0.0, wanted.deadline - started) / 2)
+        found = await self._look_up(wanted, cache, key, started)
         took_s = self._clock.now() - started
         if found.scores is not None:
             return self._found(wanted, cache, key, found, took_s)
         claims = found.outcome == "miss" and _others_may_compute(wanted, cache, key)
         return await self._compute(wanted, cache, key, answer(found, key, took_s), claims=claims)
+
+    async def _look_up(
+        self, wanted: Wanted, cache: ScoreCache, key: SlateKey, started: float
+    ) -> CacheLookup:
+        """Ask the store; learn what that costs, and what it is good for."""
+        self._lookups_begun += 1
+        self._lookups_under_way += 1
+        begun, alone = self._lookups_begun, self._lookups_under_way == 1
+        began_s = self._cpu_s()
+        try:
+            # The other half is for the engines, should the cache hang.
+            found = await cache.get(key, timeout_s=max(0.0, wanted.deadline - started) / 2)
+        finally:
+            self._lookups_under_way -= 1
+        worth = wanted.deployment.slate_worth
+        if worth is not None and (found.scores is not None or found.outcome == "miss"):
+            # Beside other requests' lookups nobody can say whose time it was.
+            alone = alone and begun == self._lookups_begun
+            cpu_s = self._cpu_s() - began_s if alone else None
+            worth.asked(wanted.request, found=found.scores is not None, cpu_s=cpu_s)
+        return found
 
     async def stop(self) -> None:
         """Give up what is being renewed."""
@@ -101,6 +135,8 @@ class ExactScores:
                 return last_resort(wanted, asked, kept, why, late)
             return in_need(wanted, asked, why, late)
         if isinstance(got.end, ScoredRows):
+            if wanted.deployment.slate_worth is not None:
+                wanted.deployment.slate_worth.scored(share_s(got.end))
             return computed(wanted.deployment, asked, got.end, shared=got.shared)
         return self._found(wanted, cache, key, got.end, asked.took_s)
 

@@ -55,7 +55,7 @@ class SlateScorer:
             rescore = mode == "segment_rescore"
             return partial(self._segment.scores, wanted, segments, rescore=rescore)
         cache = cache_of(wanted)
-        if cache is not None:
+        if cache is not None and _asks(wanted):
             key = key_of(wanted, cache)
             known = self._exact.at_once(wanted, cache, key)
             return known or partial(self._exact.scores, wanted, cache, key)
@@ -131,6 +131,11 @@ def mode_of(wanted: Wanted) -> CacheMode:
 def cache_of(wanted: Wanted) -> ScoreCache | None:
     """The cache that is to be asked; None if none is."""
     return None if mode_of(wanted) == "off" else wanted.deployment.cache
+
+
+def _asks(wanted: Wanted) -> bool:
+    worth = wanted.deployment.slate_worth
+    return worth is None or worth.asks(wanted.request)
 
 
 def key_of(wanted: Wanted, cache: ScoreCache) -> SlateKey:

@@ -196,6 +196,11 @@ def failure_of(
     return EnginesFailed(wanted.deployment.name)
 
 
+def share_s(done: ScoredRows) -> float:
+    """Engine time of a request: what its rows are of the rows that were scored with them."""
+    return done.engine_s * min(1.0, done.job.rows / done.last_batch.rows)
+
+
 def fresh(asked: Asked, done: ScoredRows) -> Fresh | None:
     """What is to be stored of scores."""
     # Only the deployment's own engine writes: a fallback's scores are never stored.

@@ -146,6 +146,10 @@ class CacheSettings(Section, frozen=True, kw_only=True):
     """Whether requests of the segment modes fetch score rows that this process does not hold from
     Redis. auto: while that costs less than to score them, as measured; never: only the background
     does, before it computes a row."""
+    slates: Literal["auto", "always", "never"] = "auto"
+    """Whether rank requests ask Redis for whole slates. auto: a worker that is busy asks only for
+    kinds of requests (of a surface, by users with or without a name) that find enough for it to
+    cost less than to score them, as measured. Item pages always ask."""
 
 
 class BatchPolicy(Section, frozen=True, kw_only=True):

@@ -218,6 +218,22 @@ class Instruments:
             "1 if requests fetch score rows from Redis; over several workers, their number",
             "deployment",
         )
+        self.slate_lookup_seconds = self._gauge(
+            names.M_CACHE_SLATE_LOOKUP_SECONDS,
+            "CPU time of asking Redis for the slate of a rank request, as learnt; 0: not yet",
+            "deployment",
+        )
+        self.slate_scoring_seconds = self._gauge(
+            names.M_CACHE_SLATE_SCORING_SECONDS,
+            "Engine time of the rows of such a request, as learnt; 0: not yet",
+            "deployment",
+        )
+        self.slates_declined = self._gauge(
+            names.M_CACHE_SLATES_DECLINED,
+            "Kinds of rank requests, by surface and by users with or without a name, that do not "
+            "ask Redis now as it costs more than to score them; over several workers, their sum",
+            "deployment",
+        )
         self.cache_seconds = histogram(
             self.registry,
             names.M_CACHE_SECONDS,

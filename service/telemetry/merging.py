@@ -34,6 +34,9 @@ GAUGE_RULES: Final[Mapping[str, Rule]] = {
     names.M_CACHE_ROW_LOOKUP_SECONDS: "max",
     names.M_CACHE_ROW_SCORING_SECONDS: "max",
     names.M_CACHE_ROWS_FETCHED: "sum",
+    names.M_CACHE_SLATE_LOOKUP_SECONDS: "max",
+    names.M_CACHE_SLATE_SCORING_SECONDS: "max",
+    names.M_CACHE_SLATES_DECLINED: "sum",
     names.M_EVENTS_SPOOLED: "sum",
     names.M_MODEL_INFO: "max",
     # 1 is well and 0 is not: one that is not well must show.

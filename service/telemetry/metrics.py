@@ -282,6 +282,19 @@ class Metrics:
         self._to.row_scoring_seconds[deployment,].set_function(scoring_s)
         self._to.rows_fetched[deployment,].set_function(fetched)
 
+    def watch_slate_worth(
+        self,
+        deployment: str,
+        lookup_s: Callable[[], float],
+        scoring_s: Callable[[], float],
+        declined: Callable[[], float],
+    ) -> None:
+        """Show whether asking for the slates of rank requests pays for a deployment; asked with the
+        page."""
+        self._to.slate_lookup_seconds[deployment,].set_function(lookup_s)
+        self._to.slate_scoring_seconds[deployment,].set_function(scoring_s)
+        self._to.slates_declined[deployment,].set_function(declined)
+
     def watch_cache_in_process(
         self, taken_bytes: Callable[[], float], entries: Callable[[], float]
     ) -> None:

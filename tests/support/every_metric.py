@@ -106,6 +106,7 @@ def _batches(metrics: Metrics) -> None:
     metrics.watch_engine_status("market@3f9c2a1b", "fp16", "tensorrt", lambda: "ready")
     metrics.engine_pads("market", "3f9c2a1b", "tensorrt", (64,))
     metrics.watch_row_worth("ranker", lambda: 0, lambda: 0, lambda: 0)
+    metrics.watch_slate_worth("ranker", lambda: 0, lambda: 0, lambda: 0)
     scored = EngineCall(engine="tensorrt", rows=7, started_at=1.0, finished_at=1.1)
     failed = replace(scored, error_type="CudaError")
     metrics.batch(_batch(failed, scored))

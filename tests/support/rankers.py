@@ -13,6 +13,7 @@ from ranking_models.bundle import Bundle
 from service.batching.batcher import Batcher
 from service.cache import ScoreCache
 from service.cache.rows import RowLevels
+from service.cache.slate_worth import SlateWorth
 from service.clock import Clock
 from service.deployments import Deployment, Deployments
 from service.deployments.deployment import score_hash
@@ -120,6 +121,7 @@ def deployment_of(
     clock: Clock,
     name: str = "ranker",
     cache: ScoreCache | None = None,
+    slate_worth: SlateWorth | None = None,
     policy: BatchPolicy = POLICY,
     rows: RowLevels | None = None,
     settings: DeploymentSettings | None = None,
@@ -150,6 +152,7 @@ def deployment_of(
         chains=chains,
         segments=segments,
         cache=cache,
+        slate_worth=slate_worth,
     )
 
 

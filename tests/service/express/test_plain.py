@@ -11,6 +11,7 @@ from experiments.definition import Experiment, Variant
 from ranking_models.bundle import Bundle, list_bundles
 from service.api.access import Access
 from service.api.given import RankingParts
+from service.cache.slate_worth import SlateWorth
 from service.clock import SystemClock
 from service.errors import EngineFailed
 from service.events.force_tokens import ForceTokens
@@ -228,6 +229,19 @@ async def test_where_an_experiment_runs_or_a_cache_is_asked_nothing_is_plain(ope
         open_lane(cache=MemoryScoreCache(FakeClock())),
     ):
         assert not other[0].plain(body(), HEAD, Line())
+
+
+async def test_where_the_cache_is_not_asked_a_request_is_plain_and_its_slate_the_same(open_lane):
+    never = {"cache": MemoryScoreCache(FakeClock()), "slate_worth": SlateWorth("never")}
+    lane, served = open_lane(**never)
+    line = Line()
+
+    assert lane.plain(body(), HEAD, line)
+    assert not lane.plain(body(anchor_item="i1"), HEAD, Line())
+
+    computed = await open_lane()[1].serve(*IDS)
+    assert same(slate(await line.reply())) == same(computed)
+    assert served.metric("podium_cache_total", result="bypass") == 1
 
 
 async def test_plain_requests_are_counted_as_any_other(open_lane):

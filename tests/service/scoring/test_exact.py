@@ -8,6 +8,7 @@ import pytest
 from experiments.definition import Experiment, Variant
 from service.batching.batcher import Batcher
 from service.cache.opening import score_store
+from service.cache.slate_worth import SlateWorth
 from service.cache.slates import SlateCache
 from service.clock import SystemClock
 from service.errors import QueueFull
@@ -494,3 +495,41 @@ async def test_an_a_a_phase_leaves_the_cache_as_the_surface_has_it(served):
     first, second = [await process.serve(*ITEMS, user=user(u)) for u in ("u1", "u1")]
 
     assert (first.cache.result, second.cache.result) == ("miss", "hit")
+
+
+# --- whether it pays to ask ---
+
+
+async def test_a_ranking_that_does_not_ask_is_computed_and_stored_nowhere(
+    tiny_bundle, clock, store
+):
+    engine = FakeEngine()
+    cache = SlateCache(store, settings=SETTINGS, clock=clock)
+    worth = SlateWorth("never")
+    process = Kitchen(
+        [deployment_of(tiny_bundle, engine, clock=clock, cache=cache, slate_worth=worth)], clock
+    )
+
+    replies = [await process.serve(*ITEMS) for _ in range(2)]
+    page = await process.serve(*ITEMS, anchor_item="i1")
+
+    assert results(replies) == ["bypass"]
+    assert page.cache.result == "miss"
+    assert engine.calls == [3, 3, 3]
+    assert store.status().counters.writes == 1
+
+
+async def test_what_lookups_cost_and_bring_is_learnt(tiny_bundle, clock, store):
+    cache = SlateCache(store, settings=SETTINGS, clock=clock)
+    worth = SlateWorth("auto")
+    process = Kitchen(
+        [deployment_of(tiny_bundle, FakeEngine(), clock=clock, cache=cache, slate_worth=worth)],
+        clock,
+    )
+
+    await process.serve(*ITEMS)
+
+    report = worth.report()
+    assert report.lookup_s is not None
+    assert report.lookup_s > 0
+    assert report.scoring_s is not None

@@ -1,0 +1,188 @@
+"""Whether rank requests ask Redis for whole slates, learnt while serving. Pure: time is passed in.
+
+An item page is asked for by everybody. What a user's ranking of a search asks
+for, often nobody asks for again: to look it up, and to store what was computed
+then, costs about as much as to compute it. So for each kind of rank request -
+those of a surface, by users with a name or without - asking pays while
+
+    cost of a lookup and of storing what it did not find  <  share found  x  cost of scoring.
+
+Costs are CPU time of this process, so the rule only matters where there is none
+to spare: a process that is idle asks in any case, and spares its callers the
+engine. Nobody learns who never asks. So one key in `EXPLORED` is always asked
+for, the same keys in every process: what one has stored the others find, and
+the share found of these is what the share found of all would be.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final, Literal
+from zlib import crc32
+
+from msgspec import Struct
+
+from service.cpu_time import wanted_cpu_s
+from service.feature_names import SURFACE
+from service.messages import RankRequest
+
+SlatesMode = Literal["auto", "always", "never"]
+
+MARGIN: Final = 1.25
+"""How many times as much the dearer way must cost for the rule to change its mind."""
+WEIGHT: Final = 0.002
+"""Of the newest lookup in the share found: about the last 500 count."""
+COST_WEIGHT: Final = 0.02
+"""Of the newest sample in the mean of a cost."""
+FIRST_SAMPLES: Final = 8
+"""Before so many lookups were measured, all are made: that is how their cost is learnt."""
+EXPLORED: Final = 32
+"""One key in so many is asked for although it does not pay."""
+OUTLIER: Final = 4.0
+"""A sample counts at most so many times the mean: whatever else ran meanwhile was no lookup."""
+BUSY: Final = 0.5
+"""Share of one core that this process must want for its time to be worth saving."""
+IDLE: Final = 0.25
+"""It is busy until it wants less than this."""
+LOOK_EVERY_S: Final = 0.25
+"""At how busy this process is."""
+MOST_KINDS: Final = 64
+"""Callers name surfaces; beyond so many, what is left is one kind."""
+
+Kind = tuple[object, bool]
+"""A surface, and whether the user has a name."""
+_REST: Final[Kind] = (None, False)
+
+
+class SlateWorthReport(Struct, frozen=True, kw_only=True):
+    """What is known of both ways, for metrics and for people who ask why."""
+
+    lookup_s: float | None
+    """CPU time of asking Redis for a slate; None: not measured yet."""
+    scoring_s: float | None
+    """What an engine takes for the rows of a request; None: not learnt yet."""
+    declined: int
+    """Kinds of rank requests that do not ask now."""
+
+
+class _Demand:
+    """What became of the lookups of one kind."""
+
+    __slots__ = ("found", "pays")
+
+    def __init__(self) -> None:
+        self.found, self.pays = 1.0, True
+
+
+class SlateWorth:
+    """Decides request by request, for one deployment. For one event loop.
+
+    Args:
+        mode: auto decides by cost; the others are decided.
+        now: A clock that never jumps.
+        cpu_s: CPU time that this thread has taken or would have.
+    """
+
+    def __init__(
+        self,
+        mode: SlatesMode,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        cpu_s: Callable[[], float] = wanted_cpu_s,
+    ) -> None:
+        self._mode, self._now, self._cpu_s = mode, now, cpu_s
+        self._demand: dict[Kind, _Demand] = {}
+        self._samples = 0
+        self._lookup_s = 0.0
+        self._scoring_s: float | None = None
+        self._is_busy = False
+        self._looked_at, self._cpu_then_s = now(), cpu_s()
+
+    @property
+    def declines(self) -> bool:
+        """Whether any rank request does not ask now."""
+        if self._mode != "auto":
+            return self._mode == "never"
+        return self._busy() and any(not one.pays for one in self._demand.values())
+
+    def asks(self, request: RankRequest) -> bool:
+        """Whether this rank request asks for its slate."""
+        if request.anchor_item is not None:
+            return True
+        if self._mode != "auto":
+            return self._mode == "always"
+        demand = self._demand.get(_kind(request))
+        return demand is None or demand.pays or not self._busy() or _is_explored(request)
+
+    def asked(self, request: RankRequest, *, found: bool, cpu_s: float | None = None) -> None:
+        """Learn from a lookup.
+
+        Args:
+            request: Whose slate it was.
+            found: Whether it was there.
+            cpu_s: What it cost this thread; None where others ran meanwhile, or Redis was spared.
+        """
+        if request.anchor_item is not None:
+            return
+        demand = self._demand_of(_kind(request))
+        demand.found += WEIGHT * (found - demand.found)
+        if cpu_s is not None:
+            sample_s = min(cpu_s, OUTLIER * self._lookup_s) if self._samples else cpu_s
+            self._samples += 1
+            weight = max(COST_WEIGHT, 1 / self._samples)
+            self._lookup_s += weight * (sample_s - self._lookup_s)
+        self._decide(demand)
+
+    def scored(self, engine_s: float) -> None:
+        """Take in what an engine took for the rows of a request."""
+        before = engine_s if self._scoring_s is None else self._scoring_s
+        self._scoring_s = before + COST_WEIGHT * (engine_s - before)
+
+    def report(self) -> SlateWorthReport:
+        """How the two ways compare now."""
+        declined = sum(not one.pays for one in self._demand.values()) if self.declines else 0
+        return SlateWorthReport(
+            lookup_s=self._lookup_s if self._samples else None,
+            scoring_s=self._scoring_s,
+            declined=declined,
+        )
+
+    def _demand_of(self, kind: Kind) -> _Demand:
+        known = self._demand.get(kind)
+        if known is None:
+            kind = kind if len(self._demand) < MOST_KINDS else _REST
+            known = self._demand.setdefault(kind, _Demand())
+        return known
+
+    def _decide(self, demand: _Demand) -> None:
+        if self._samples < FIRST_SAMPLES or self._scoring_s is None:
+            return
+        # What is not found is stored when it is computed, which costs as much again.
+        cost_s = self._lookup_s * (2 - demand.found)
+        saved_s = demand.found * self._scoring_s
+        if demand.pays:
+            demand.pays = cost_s <= MARGIN * saved_s
+        else:
+            demand.pays = MARGIN * cost_s < saved_s
+
+    def _busy(self) -> bool:
+        now = self._now()
+        passed_s = now - self._looked_at
+        if passed_s >= LOOK_EVERY_S:
+            cpu_s = self._cpu_s()
+            enough = IDLE if self._is_busy else BUSY
+            self._is_busy = cpu_s - self._cpu_then_s > enough * passed_s
+            self._looked_at, self._cpu_then_s = now, cpu_s
+        return self._is_busy
+
+
+def _kind(request: RankRequest) -> Kind:
+    surface = request.context.get(SURFACE)
+    return (surface if isinstance(surface, str) else None, request.user.id is not None)
+
+
+def _is_explored(request: RankRequest) -> bool:
+    """Whether its slate's key is one of those that are always asked for: by what makes most keys
+    different, and alike in every process."""
+    ids = request.candidate_ids()
+    named = f"{request.user.id}\0{ids[0]}\0{ids[-1]}\0{len(ids)}"
+    return crc32(named.encode("utf-8", "surrogatepass")) % EXPLORED == 0
