@@ -1,4 +1,4 @@
-"""The recipe of the demonstration bundle: simulate, train, export. Needs the training stack."""
+"""Bundles of the simulated marketplace: simulate, train, export. Needs the training stack."""
 
 import shutil
 import tempfile
@@ -6,67 +6,48 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
-from ranking_models.architectures import Architecture, DCNv2
 from ranking_models.bundle import Bundle, find_bundle
 from ranking_models.errors import BundleError, InputError
 from ranking_models.export.to_bundle import export_run
-from ranking_models.fitting import FitOptions, TrainingProgress
+from ranking_models.export.variants import ExportProgress
+from ranking_models.fitting import TrainingProgress
 from ranking_models.logs import log_files_in, read_logs
-from ranking_models.marketplace import Marketplace, MarketplaceSpec
+from ranking_models.marketplace import Marketplace
 from ranking_models.marketplace.files import write_files
-from ranking_models.marketplace.spec import LOG_SEED, LOG_SESSIONS
+from ranking_models.marketplace.spec import LOG_SEED
+from ranking_models.recipes import Recipe
 from ranking_models.train import train_run
-
-NAME = "marketplace"
 
 SCORE_TOLERANCE = 1e-4
 """Largest score difference between two makings of the bundle."""
 
 
-class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """What is simulated, and what is trained on it.
-
-    The defaults are the demonstration's: small enough for a repository (the
-    bundle is under 2 MB) and for one core.
-    """
-
-    spec: MarketplaceSpec = MarketplaceSpec()
-    sessions: int = LOG_SESSIONS
-    architecture: Architecture = DCNv2(embedding_dim=8, cross_layers=2, hidden=(64, 32))
-    # Every option stands here, so that other defaults make no other bundle.
-    options: FitOptions = FitOptions(
-        learning_rate=2e-3,
-        weight_decay=0.1,
-        batch_size=2048,
-        epochs=40,
-        patience=2,
-        hidden_share=0.02,
-        seed=1,
-        double=True,  # so that another machine makes the same scores
-    )
-    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
-
-
-DEMONSTRATION = Recipe()
-
-
 def make_bundle(
-    recipe: Recipe, root: Path, *, created: datetime, progress: TrainingProgress
+    recipe: Recipe,
+    root: Path,
+    *,
+    created: datetime,
+    progress: TrainingProgress,
+    exporting: ExportProgress | None = None,
 ) -> Path:
-    """Make the bundle ``<root>/marketplace/<version>/`` from nothing and return its path.
+    """Make the bundle ``<root>/<name>/<version>/`` from nothing and return its path.
 
     The same code makes the same data, bit for bit. The weights are the same to
-    the bit on the same machine and versions, and elsewhere the scores are
-    within `SCORE_TOLERANCE`, since training is in double precision.
+    the bit on the same machine and versions, and elsewhere, if training is in
+    double precision, the scores are within `SCORE_TOLERANCE`.
 
     Args:
-        recipe: The demonstration's, or a smaller one.
+        recipe: What is simulated and trained.
         root: Folder of all bundles.
         created: Now, with a time zone.
         progress: Hears of every training step.
+        exporting: Hears of every precision.
+
+    Raises:
+        VariantsRefused: a precision failed its gate; nothing was written.
+        BundleError: the bundle cannot be written.
     """
     marketplace = Marketplace.generate(recipe.spec)
     log = marketplace.log(sessions=recipe.sessions, seed=LOG_SEED)
@@ -78,10 +59,17 @@ def make_bundle(
             recipe.architecture,
             recipe.options,
             split="global",
-            directory=Path(scratch) / NAME,
+            directory=Path(scratch) / recipe.name,
             progress=progress,
         )
-        return export_run(run, root, name=NAME, created=created, precisions=recipe.precisions)
+        return export_run(
+            run,
+            root,
+            name=recipe.name,
+            created=created,
+            precisions=recipe.precisions,
+            progress=exporting,
+        )
 
 
 def remove_other_versions(made: Path) -> Iterator[Path]:

@@ -17,6 +17,7 @@ from ranking_models import metrics
 from ranking_models.architectures import Architecture
 from ranking_models.data import Dataset
 from ranking_models.errors import InputError
+from ranking_models.fit_options import FitOptions as FitOptions  # noqa: PLC0414 - and exported
 from ranking_models.nn import RankingNetwork, build, inherit
 from ranking_models.schema import ITEM_ID, UNKNOWN, USER_ID, FeatureBatch, FeatureSchema, Float32
 from ranking_models.split import Rows
@@ -28,25 +29,6 @@ EVALUATED_ROWS = 8_192
 
 SMALLEST_GAIN = 1e-5
 """A validation log loss must fall by this much to count as better."""
-
-
-class FitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to fit; the defaults were chosen on validation rows of MovieLens-100K."""
-
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.1
-    """Decoupled (AdamW). Rare ids, which few gradients hold up, shrink towards zero."""
-    batch_size: int = 256
-    epochs: int = 40
-    """At most, while there are validation rows to stop by."""
-    patience: int = 3
-    """Epochs without a better validation log loss before training stops."""
-    hidden_share: float = 0.02
-    """Share of rows that train with an unknown user; likewise with an unknown item."""
-    seed: int = 1
-    double: bool = False
-    """Train in double precision. It takes up to twice as long, and scores then agree to 1e-6
-    between kinds of CPU; in single precision rounding grows to differences of 0.01."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):

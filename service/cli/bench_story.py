@@ -29,6 +29,7 @@ def refuse_foreign(context: typer.Context, *, story: bool) -> None:
 def bench_story(
     bundle: Path,
     *,
+    named: bool,
     quick: bool,
     peer_python: Path | None,
     workers: int | None,
@@ -37,27 +38,47 @@ def bench_story(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Tell the story of a bundle; files are known to be writable."""
+    """Tell the story of a bundle; files are known to be writable.
+
+    Args:
+        bundle: The model that was named; else the demonstration, if there can be no other.
+        named: Whether a model was named.
+        quick: A first look.
+        peer_python: The interpreter of the steps without Podium.
+        workers: Processes of every step.
+        price: Of this machine for an hour.
+        out: A file for the JSON.
+        plot: A file for the picture.
+        as_json: Whether standard output is the JSON.
+    """
     from ranking_models.bundle import Bundle
     from ranking_models.report_files import write_whole
     from service.cli.bench_progress import drawn_progress
+    from service.cli.story_bundle import KEPT, Told, storys_bundle
     from service.clock import SystemClock
     from service.processes.plan import MOST_WORKERS, usable_cores
     from service.profiling.story import FULL, QUICK, StoryOptions, encode_story, tell_story
     from service.profiling.story.drawing import draw_story
+    from service.profiling.story.steps import peer_of
+    from service.profiling.story.telling import need_linux
     from service.profiling.story.text import render_story
     from service.settings import default_state_directory
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the steps must not outlive us
+    need_linux()
+    peer = peer_of(peer_python or Path(sys.executable))
+    state = default_state_directory()
+    told = Told(bundle, "") if named else storys_bundle(bundle, state / KEPT)
     options = StoryOptions(
         plan=QUICK if quick else FULL,
         workers=workers or min(usable_cores(), MOST_WORKERS),
-        peer_python=peer_python or Path(sys.executable),
+        peer=peer,
         price_per_hour=price,
-        plans=default_state_directory() / "plans",
+        plans=state / "plans",
+        note=told.note,
     )
     with drawn_progress(sys.stderr) as progress:
-        story = tell_story(Bundle.open(bundle), options, progress=progress, clock=SystemClock())
+        story = tell_story(Bundle.open(told.path), options, progress=progress, clock=SystemClock())
     if plot is not None:
         write_whole(plot, draw_story(story).encode())
     if out is not None:

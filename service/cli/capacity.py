@@ -28,7 +28,8 @@ def capacity(
     story: Annotated[
         Path | None,
         typer.Option(
-            help="What `podium bench --story --out FILE` measured: the work of a ranking besides. "
+            help="What `podium bench MODEL --story --out FILE` measured with the same model: the "
+            "work of a ranking besides. "
             "Default: the demonstration's, as it ships.",
             metavar="FILE",
         ),

@@ -60,7 +60,8 @@ def _make(root: Path) -> "Bundle":
     from datetime import UTC, datetime
 
     from ranking_models.bundle import Bundle
-    from ranking_models.demonstration import DEMONSTRATION, make_bundle
+    from ranking_models.demonstration import make_bundle
+    from ranking_models.recipes import DEMONSTRATION
     from service.cli.training_progress import drawn_progress
     from service.clock import SystemClock
 
@@ -72,7 +73,8 @@ def _make(root: Path) -> "Bundle":
 
 def _check(root: Path, *, as_json: bool) -> int:
     from ranking_models.bundle import Bundle, find_bundle
-    from ranking_models.demonstration import NAME, SCORE_TOLERANCE, largest_difference
+    from ranking_models.demonstration import SCORE_TOLERANCE, largest_difference
+    from ranking_models.recipes import NAME
 
     in_place = Bundle.open(find_bundle(root, NAME))
     with tempfile.TemporaryDirectory(prefix="podium-demo-bundle-") as scratch:

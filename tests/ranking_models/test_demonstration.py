@@ -12,22 +12,20 @@ import numpy as np
 import pytest
 
 import ranking_models
-from ranking_models import demonstration
+from ranking_models import recipes
 from ranking_models.architectures import DCNv2
 from ranking_models.bundle import Bundle, find_bundle, list_bundles
 from ranking_models.demonstration import (
-    DEMONSTRATION,
-    NAME,
     SCORE_TOLERANCE,
-    Recipe,
     largest_difference,
     make_bundle,
     remove_other_versions,
 )
 from ranking_models.errors import InputError
-from ranking_models.fitting import FitOptions
+from ranking_models.fit_options import FitOptions
 from ranking_models.marketplace import Marketplace, MarketplaceSpec
 from ranking_models.marketplace.names import item_id, user_id
+from ranking_models.recipes import DEMONSTRATION, NAME, STORY, Recipe
 from tests.support.bundles import write_tiny_bundle
 
 DEMO = Path(ranking_models.__file__).parent / "demo"
@@ -115,7 +113,8 @@ def test_another_kind_of_cpu_makes_the_same_model(small, tmp_path):
     code = """
 import sys, msgspec
 from pathlib import Path
-from tests.ranking_models.test_demonstration import CREATED, Quiet, Recipe, make_bundle
+from ranking_models.recipes import Recipe
+from tests.ranking_models.test_demonstration import CREATED, Quiet, make_bundle
 recipe = msgspec.json.decode(sys.argv[1], type=Recipe)
 make_bundle(recipe, Path(sys.argv[2]), created=CREATED, progress=Quiet())
 """
@@ -162,13 +161,28 @@ def test_other_versions_are_removed_and_nothing_else(tmp_path):
     assert elsewhere.exists()
 
 
-def test_the_demonstrations_options_do_not_follow_the_defaults():
-    """Each is written down, so that the bundle that ships can be made again."""
-    file = Path(demonstration.__file__).read_text()
-    recipe = file[file.index("options: FitOptions") : file.index("DEMONSTRATION = ")]
+@pytest.mark.parametrize(
+    ("begin", "end"), [("options: FitOptions", "DEMONSTRATION ="), ("STORY =", "")]
+)
+def test_the_options_of_a_recipe_do_not_follow_the_defaults(begin, end):
+    """Each is written down, so that a bundle can be made again, and a kept one is found again."""
+    file = Path(recipes.__file__).read_text()
+    start = file.index(begin)
+    recipe = file[start : file.index(end, start) if end else None]
 
     for field in msgspec.structs.fields(FitOptions):
         assert f"{field.name}=" in recipe
+
+
+def test_another_recipe_has_another_digest_and_the_same_one_the_same(monkeypatch):
+    digests = {recipe.digest for recipe in (DEMONSTRATION, STORY, SMALL)}
+    longer = msgspec.structs.replace(STORY, sessions=STORY.sessions + 1)
+    again = msgspec.json.decode(msgspec.json.encode(STORY), type=Recipe)
+
+    assert len(digests | {longer.digest}) == 4
+    assert again.digest == STORY.digest
+    monkeypatch.setattr(recipes, "FORMAT", recipes.FORMAT + 1)
+    assert again.digest not in digests
 
 
 def replace_golden(bundle: Bundle, scores: np.ndarray) -> Bundle:

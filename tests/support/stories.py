@@ -4,11 +4,43 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from service.profiling.story.values import Latency, StepFigures, StepLeftOut, Story, Traffic
+from service.profiling.story.values import (
+    SUSTAINED_P99_MS,
+    Latency,
+    OpenLoop,
+    StepFigures,
+    StepLeftOut,
+    Story,
+    Traffic,
+    sustained_of,
+)
 from service.profiling.values import Machine
 
 
-def step(number: int, per_s: float = 100.0, **more: object) -> StepFigures:
+def loop(share: float, p99_ms: float, *, per_s: float = 100.0, **more: object) -> OpenLoop:
+    figures = OpenLoop(
+        share=share,
+        rate_per_s=share * per_s,
+        latency=Latency(p50_ms=p99_ms / 4, p99_ms=p99_ms),
+        cpu_us=2500.0,
+        generator_cores=0.2,
+        late_p99_ms=0.2,
+        failed=0,
+    )
+    return msgspec.structs.replace(figures, **more)
+
+
+def step(
+    number: int,
+    per_s: float = 100.0,
+    *,
+    p99s_ms: tuple[float, float] = (8.0, 20.0),
+    **more: object,
+) -> StepFigures:
+    """With two open loops, at half and at 0.8 of its maximum, and their p99."""
+    loops = tuple(
+        loop(share, p99_ms, per_s=per_s) for share, p99_ms in zip((0.5, 0.8), p99s_ms, strict=True)
+    )
     figures = StepFigures(
         number=number,
         name=f"name {number}",
@@ -17,13 +49,12 @@ def step(number: int, per_s: float = 100.0, **more: object) -> StepFigures:
         times=1.0,
         connections=64,
         closed=Latency(p50_ms=50.0, p99_ms=90.0),
-        open_rate_per_s=0.8 * per_s,
-        open=Latency(p50_ms=5.0, p99_ms=20.0),
+        open=loops,
+        sustained=sustained_of(loops),
         page_hits=None,
         rank_hits=None,
         cpu_us=2000.0,
         generator_cores=0.1,
-        late_p99_ms=0.2,
         failed=0,
         largest_difference=1e-7,
         cost_per_million_rankings=None,
@@ -36,6 +67,7 @@ def story(*steps: StepFigures, left_out: tuple[StepLeftOut, ...] = (), **more: o
     told = Story(
         model="shop",
         version="12345678",
+        note="",
         created=datetime(2026, 11, 22, 12, 0, tzinfo=UTC),
         machine=Machine(
             system="Linux 6 x86_64",
@@ -48,7 +80,7 @@ def story(*steps: StepFigures, left_out: tuple[StepLeftOut, ...] = (), **more: o
         price_per_hour=None,
         rounds=3,
         seconds=4.0,
-        open_share=0.8,
+        sustained_p99_ms=SUSTAINED_P99_MS,
         traffic=Traffic(
             page_share=0.9,
             zipf=1.07,

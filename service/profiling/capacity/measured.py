@@ -35,20 +35,27 @@ def read_measured(bench: Path = SHIPPED_BENCH, story: Path = SHIPPED_STORY) -> M
         story: What ``podium bench --story --out`` wrote.
 
     Raises:
-        StartupError: one cannot be read, is something else, or says nothing about the CPU.
+        StartupError: one cannot be read, is something else, or says nothing about the CPU; or they
+            are of two models, so that the rows of one would be taken from the rankings of another.
     """
     profile = _read(bench, Profile, "podium bench --out")
     told = _read(story, Story, "podium bench --story --out")
+    model, story_model = (f"{one.model}@{one.version}" for one in (profile, told))
+    if model != story_model:
+        raise StartupError(
+            f"{bench} is of {model} and {story} of {story_model}: measure both of one model, with "
+            "`podium bench MODEL --out` and `podium bench MODEL --story --out`"
+        )
     row_us = row_cpu_us(profile, str(bench))
     return Measured(
-        model=f"{profile.model}@{profile.version}",
+        model=model,
         cpu=profile.machine.cpu,
         cores=profile.machine.cores,
         created=profile.created,
         row_cpu_us=row_us,
         gpu=profile.machine.gpu,
         gpu_rows_per_s=gpu_rows_per_s(profile),
-        story_model=f"{told.model}@{told.version}",
+        story_model=story_model,
         story_cpu=told.machine.cpu,
         story_created=told.created,
         ranking_cpu_us=ranking_cpu_us(told, row_us, str(story)),

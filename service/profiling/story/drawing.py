@@ -1,7 +1,8 @@
 """The story as a picture: SVG by itself, light or dark as its reader's page is.
 
 Two panels, step under step: requests a second of the closed loop as bars, and
-the latency of the open loop from p50 to p99 on a logarithmic axis.
+the latency of the open loop from p50 to p99 on a logarithmic axis: at the largest
+rate that is sustained, or at the smallest that was measured where none is.
 """
 
 import math
@@ -10,7 +11,7 @@ from html import escape
 
 from msgspec import Struct
 
-from service.profiling.story.values import StepFigures, StepLeftOut, Story
+from service.profiling.story.values import OpenLoop, StepFigures, StepLeftOut, Story
 
 WIDTH, LEFT, MIDDLE, RIGHT = 960, 24, 560, 40
 TOP, ROW, BAR, FOOT = 96, 62, 18, 64
@@ -24,7 +25,8 @@ svg { --ink: #1b1f24; --soft: #59636e; --rule: #d8dee4; --page: #ffffff;
         --bar: #56b4e9; --last: #f0a35e }
 }
 .page { fill: var(--page) } text { fill: var(--ink) } .soft { fill: var(--soft); font-size: 12px }
-.rule { stroke: var(--rule) } .bar { fill: var(--bar) } .last { fill: var(--last) }
+.rule { stroke: var(--rule) } .limit { stroke: var(--soft); stroke-dasharray: 4 4 }
+.bar { fill: var(--bar) } .last { fill: var(--last) }
 .span { stroke: var(--bar); stroke-width: 4; stroke-linecap: round }
 .span.of-last { stroke: var(--last) }
 """
@@ -101,7 +103,8 @@ def _step(step: StepFigures, story: Story, axis: _Axis, top: float) -> Iterator[
 
 
 def _span(step: StepFigures, axis: _Axis, y: float, *, is_last: bool) -> Iterator[str]:
-    low, high = step.open.p50_ms, step.open.p99_ms
+    shown = _shown(step)
+    low, high = shown.latency.p50_ms, shown.latency.p99_ms
     if not (math.isfinite(low) and math.isfinite(high)):
         return
     start, end = axis.at(low), axis.at(high)
@@ -109,11 +112,19 @@ def _span(step: StepFigures, axis: _Axis, y: float, *, is_last: bool) -> Iterato
         f'<line class="span{" of-last" if is_last else ""}" x1="{start:.1f}" x2="{end:.1f}" '
         f'y1="{y}" y2="{y}"/>'
     )
+    rate = f"{shown.rate_per_s:,.0f}/s{'' if shown.is_sustained else ', not sustained'}"
+    # In the middle of the panel where the span is short and at its edge.
+    middle = min(max((start + end) / 2, MIDDLE + LABEL), WIDTH - RIGHT - LABEL)
+    yield f'<text class="soft" x="{middle:.1f}" y="{y + 20}" text-anchor="middle">{rate}</text>'
     yield (
         f'<circle class="{"last" if is_last else "bar"}" cx="{start:.1f}" cy="{y}" r="5"/>'
         f'<text class="soft" x="{start:.1f}" y="{y - 10}" text-anchor="end">{_ms(low)}</text>'
         f'<text class="soft" x="{min(end, WIDTH - LABEL):.1f}" y="{y - 10}">{_ms(high)} ms</text>'
     )
+
+
+def _shown(step: StepFigures) -> OpenLoop:
+    return step.sustained or step.open[0]
 
 
 def _missing(left: StepLeftOut, top: float) -> Iterator[str]:
@@ -126,19 +137,24 @@ def _missing(left: StepLeftOut, top: float) -> Iterator[str]:
 
 
 def _grid(axis: _Axis, bottom: float, story: Story) -> Iterator[str]:
-    said = f"ms at {story.open_share:.0%} of each step's rate: p50 (dot) to p99, logarithmic"
+    limit = story.sustained_p99_ms
+    said = f"open loop in ms: p50 (dot) to p99, sustained up to {limit:g} (dashed)"
     yield f'<text class="soft" x="{MIDDLE}" y="{TOP - 18}">{said}</text>'
     for tick in axis.ticks:
         x = f"{axis.at(tick):.1f}"
         yield f'<line class="rule" x1="{x}" x2="{x}" y1="{TOP - 6}" y2="{bottom}"/>'
         yield f'<text class="soft" x="{x}" y="{bottom + 16}" text-anchor="middle">{tick:g}</text>'
+    if axis.ticks[0] <= limit <= axis.ticks[-1]:
+        x = f"{axis.at(limit):.1f}"
+        yield f'<line class="limit" x1="{x}" x2="{x}" y1="{TOP - 6}" y2="{bottom}"/>'
 
 
 def _axis(steps: Sequence[StepFigures]) -> _Axis:
     shown = [
         ms
         for step in steps
-        for ms in (step.open.p50_ms, step.open.p99_ms)
+        for latency in (_shown(step).latency,)
+        for ms in (latency.p50_ms, latency.p99_ms)
         if math.isfinite(ms) and ms > 0
     ] or [1.0]
     low = math.floor(math.log10(min(shown)))

@@ -17,12 +17,10 @@ from service.profiling.machine import this_machine
 from service.profiling.profile import Progress
 from service.profiling.story.checking import Right
 from service.profiling.story.measuring import (
-    OPEN_SHARE,
     Plan,
     Runs,
     faster,
     measure_all,
-    open_rate,
 )
 from service.profiling.story.precision import FP32, Scoring, apart, choose, scored_by
 from service.profiling.story.servers import Server, running
@@ -31,13 +29,22 @@ from service.profiling.story.steps import (
     CACHE,
     NAMES,
     REDUCED,
+    Peer,
     Step,
     cache_step,
-    peer_of,
     steps_of,
 )
 from service.profiling.story.traffic import PAGE_SHARE, SLATE, ZIPF, Shoppers
-from service.profiling.story.values import Latency, StepFigures, StepLeftOut, Story, Traffic
+from service.profiling.story.values import (
+    SUSTAINED_P99_MS,
+    Latency,
+    OpenLoop,
+    StepFigures,
+    StepLeftOut,
+    Story,
+    Traffic,
+    sustained_of,
+)
 from service.profiling.values import cost_per_million
 
 CHECKED = 300
@@ -54,30 +61,40 @@ class StoryOptions(Struct, frozen=True, kw_only=True):
     plan: Plan
     workers: int
     """Processes of every step that serve."""
-    peer_python: Path
-    """The interpreter of the steps without Podium."""
+    peer: Peer
+    """The environment of the steps without Podium."""
     price_per_hour: float | None
     plans: Path
     """The folder of compiled TensorRT plans."""
+    note: str = ""
+    """Why it is told of this model, where that is not what one would expect."""
+
+
+def need_linux() -> None:
+    """Refuse other systems.
+
+    Raises:
+        InputError: this is none.
+    """
+    if sys.platform != "linux":
+        raise InputError("the story needs Linux: the accounts of its processes, and a timerfd")
 
 
 def tell_story(bundle: Bundle, options: StoryOptions, *, progress: Progress, clock: Clock) -> Story:
     """Start every step that this machine has, check what it answers, and measure all of them.
 
     Raises:
-        InputError: this is no Linux, the bundle has no item page, no step answers as it should, or
-            the interpreter of its first steps does not run.
+        InputError: this is no Linux, the bundle has no item page, or no step answers as it should.
         StartupError: a step ended while it was measured.
     """
-    if sys.platform != "linux":
-        raise InputError("the story needs Linux: the accounts of its processes, and a timerfd")
+    need_linux()
     plan = options.plan
-    shoppers, peer = Shoppers(bundle), peer_of(options.peer_python)
+    shoppers = Shoppers(bundle)
     progress.begin("measuring reduced precisions")
     choice = apart(
         lambda: choose(bundle, plans=options.plans, clock=clock, seconds=plan.choosing_s)
     )
-    steps, left_out = steps_of(bundle, peer=peer, choice=choice, workers=options.workers)
+    steps, left_out = steps_of(bundle, peer=options.peer, choice=choice, workers=options.workers)
     with contextlib.ExitStack() as stack:
         checks = _Checks(bundle, shoppers, options.plans, clock)
         stage = _Stage(stack, shoppers, plan, checks, left_out)
@@ -96,13 +113,14 @@ def tell_story(bundle: Bundle, options: StoryOptions, *, progress: Progress, clo
     return Story(
         model=bundle.manifest.name,
         version=bundle.manifest.version,
+        note=options.note,
         created=datetime.fromtimestamp(clock.wall(), UTC),
         machine=this_machine(0),
         workers=options.workers,
         price_per_hour=options.price_per_hour,
         rounds=plan.rounds,
         seconds=plan.seconds,
-        open_share=OPEN_SHARE,
+        sustained_p99_ms=SUSTAINED_P99_MS,
         traffic=_traffic(shoppers, stage.warmed),
         other_cores=runs.median(lambda run: run.other_cores),
         steps=_figures(
@@ -256,6 +274,7 @@ def _step(step: Step, runs: Runs, plan: Plan, difference: float, prices: _Prices
     closed = runs.of(step.number, "closed", connections)
     opened = runs.of(step.number, "open")
     per_s = closed.median(lambda run: run.per_s)
+    loops = tuple(_open(step, runs, share) for share in plan.open_shares)
     return StepFigures(
         number=step.number,
         name=step.name,
@@ -264,17 +283,29 @@ def _step(step: Step, runs: Runs, plan: Plan, difference: float, prices: _Prices
         times=1.0,
         connections=connections,
         closed=_latency(closed),
-        open_rate_per_s=open_rate(runs, step.number, plan),
-        open=_latency(opened),
+        open=loops,
+        sustained=sustained_of(loops),
         page_hits=opened.median(lambda run: run.page_hits) if step.has_cache else None,
         rank_hits=opened.median(lambda run: run.rank_hits) if step.has_cache else None,
         cpu_us=closed.median(lambda run: run.cpu_us),
         generator_cores=closed.median(lambda run: run.generator_cores),
-        late_p99_ms=opened.median(lambda run: run.late_p99_ms),
         failed=runs.failed(step.number),
         largest_difference=difference,
         cost_per_million_rankings=prices.rankings(per_s),
         cost_per_million_predictions=prices.predictions(per_s),
+    )
+
+
+def _open(step: Step, runs: Runs, share: float) -> OpenLoop:
+    found = runs.of(step.number, "open", share=share)
+    return OpenLoop(
+        share=share,
+        rate_per_s=found.median(lambda run: run.rate_per_s),
+        latency=_latency(found),
+        cpu_us=found.median(lambda run: run.cpu_us),
+        generator_cores=found.median(lambda run: run.generator_cores),
+        late_p99_ms=found.median(lambda run: run.late_p99_ms),
+        failed=found.failed(step.number),
     )
 
 

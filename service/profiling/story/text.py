@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from service.profiling.story.values import Latency, StepFigures, Story
+from service.profiling.story.values import Latency, OpenLoop, StepFigures, Story
 
 QUIET_CORES = 0.2
 """Other processes that keep more than this busy make figures doubtful."""
@@ -28,14 +28,17 @@ def _lines(story: Story) -> Iterator[str]:
         f"{traffic.candidates} candidates for known users, none asked twice"
     )
     yield (
-        f"medians of {story.rounds} interleaved rounds of {story.seconds:g} s; the open loop at "
-        f"{story.open_share:.0%} of each step's own maximum"
+        f"medians of {story.rounds} interleaved rounds of {story.seconds:g} s; sustained: the "
+        f"largest rate of the open loops whose p99 stays within {story.sustained_p99_ms:g} ms"
     )
+    if story.note:
+        yield story.note
     yield ""
     yield from _markdown(_table(story))
     yield ""
     for step in story.steps:
         yield f"{step.number}: {step.what}; scores off by at most {step.largest_difference:.1g}"
+        yield f"   open loop: {', '.join(map(_open_loop, step.open))}"
     for left in story.left_out:
         yield f"not measured: {left.number} {left.name}: {left.reason}"
     yield from _notes(story)
@@ -45,7 +48,7 @@ def _table(story: Story) -> Iterator[Row]:
     first, priced = story.steps[0].number, story.price_per_hour is not None
     yield (
         *("step", "requests/s", f"x step {first}", "closed p50 ms", "p99 ms"),
-        *("open/s", "open p50 ms", "p99 ms", "page hits", "CPU us"),
+        *("sustained/s", "p50 ms", "p99 ms", "page hits", "CPU us"),
         *(("per million rankings", "per million predictions") if priced else ()),
     )
     for step in story.steps:
@@ -54,12 +57,26 @@ def _table(story: Story) -> Iterator[Row]:
             f"{step.per_s:,.0f}",
             f"{step.times:.1f}",
             *_latency(step.closed),
-            f"{step.open_rate_per_s:,.0f}",
-            *_latency(step.open),
+            *_sustained(step.sustained),
             "-" if step.page_hits is None else f"{step.page_hits:.1%}",
             f"{step.cpu_us:,.0f}",
             *(_costs(step) if priced else ()),
         )
+
+
+def _sustained(loop: OpenLoop | None) -> Row:
+    if loop is None:
+        return "-", "-", "-"
+    return f"{loop.rate_per_s:,.0f}", *_latency(loop.latency)
+
+
+def _open_loop(loop: OpenLoop) -> str:
+    """One rate of the open loop, in words."""
+    failed = f" with {loop.failed} not answered" if loop.failed else ""
+    return (
+        f"{loop.rate_per_s:,.0f}/s ({loop.share:.0%}) p50 {loop.latency.p50_ms:.1f} p99 "
+        f"{loop.latency.p99_ms:.1f} ms{failed}"
+    )
 
 
 def _latency(latency: Latency) -> Row:
@@ -78,16 +95,15 @@ def _notes(story: Story) -> Iterator[str]:
     cached = next((step for step in story.steps if step.page_hits is not None), None)
     if cached is not None:
         yield (
-            f"page hits: in the open loop, after {story.traffic.warmed_pages:,} pages were asked "
+            f"page hits: in the open loops, after {story.traffic.warmed_pages:,} pages were asked "
             f"for once; of the rank requests {cached.rank_hits:.1%} were hits"
         )
     least, most = _range([step.generator_cores for step in story.steps])
-    late = max(step.late_p99_ms for step in story.steps)
     yield (
-        f"CPU us: of all processes of a step, per answer; the load generator ran on the same "
-        f"cores and took {least:.2f} to {most:.2f} of {story.machine.cores}"
+        f"CPU us: of all processes of a step, per answer of the closed loop; the load generator "
+        f"ran on the same cores and took {least:.2f} to {most:.2f} of {story.machine.cores}"
     )
-    yield f"and was at most {late:.1f} ms late (p99) in the open loop, which the latencies hold"
+    yield from _open_notes(story)
     if any(step.failed for step in story.steps):
         failed = ", ".join(f"{step.failed} of step {step.number}" for step in story.steps)
         yield f"requests not answered with 200: {failed}"
@@ -99,6 +115,18 @@ def _notes(story: Story) -> Iterator[str]:
         )
     noise = f"other processes kept {story.other_cores:.2f} cores busy"
     yield noise if story.other_cores <= QUIET_CORES else f"{noise}: run again on a quiet machine"
+
+
+def _open_notes(story: Story) -> Iterator[str]:
+    """What the open loops cost, which the same share of the closed loop's rate does not say."""
+    loops = [(step, loop) for step in story.steps for loop in step.open]
+    late = max(loop.late_p99_ms for _, loop in loops)
+    least, most = _range([loop.cpu_us / step.cpu_us for step, loop in loops if step.cpu_us])
+    yield (
+        f"open loops: an answer took {least:.2f} to {most:.2f} times the closed loop's CPU, as a "
+        f"wake-up serves fewer; the generator was at most {late:.1f} ms late (p99), which the"
+    )
+    yield "latencies hold"
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

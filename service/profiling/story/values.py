@@ -1,5 +1,6 @@
 """What the story holds: the JSON of ``podium bench --story``."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
@@ -7,12 +8,45 @@ from msgspec import Struct
 
 from service.profiling.values import Machine
 
+SUSTAINED_P99_MS = 35.0
+"""A rate at which a step's p99 stays within this is sustained."""
+
 
 class Latency(Struct, frozen=True, kw_only=True):
     """Of the answers with status 200; medians over the rounds."""
 
     p50_ms: float
     p99_ms: float
+
+
+class OpenLoop(Struct, frozen=True, kw_only=True):
+    """Requests on schedule, at one rate; medians over the rounds."""
+
+    share: float
+    """Of the step's own maximum, by the closed loops of the same round."""
+    rate_per_s: float
+    """Arrivals."""
+    latency: Latency
+    """From when a request was due."""
+    cpu_us: float
+    """CPU time of all processes of the step per answer."""
+    generator_cores: float
+    """That the load generator kept busy, on the same machine."""
+    late_p99_ms: float
+    """The generator's own lateness; part of the latencies."""
+    failed: int
+    """Requests of all rounds that were not answered with 200."""
+
+    @property
+    def is_sustained(self) -> bool:
+        """Whether the p99 stays within `SUSTAINED_P99_MS`, and nothing fails."""
+        return self.latency.p99_ms <= SUSTAINED_P99_MS and not self.failed
+
+
+def sustained_of(loops: Iterable[OpenLoop]) -> OpenLoop | None:
+    """The one with the largest rate that is sustained, if any is."""
+    sustained = [one for one in loops if one.is_sustained]
+    return max(sustained, key=lambda one: one.rate_per_s, default=None)
 
 
 class Traffic(Struct, frozen=True, kw_only=True):
@@ -47,10 +81,10 @@ class StepFigures(Struct, frozen=True, kw_only=True):
     """`per_s` by that of the first step that was measured."""
     connections: int
     closed: Latency
-    open_rate_per_s: float
-    """Arrivals of the open loop: a share of the step's own maximum."""
-    open: Latency
-    """From when a request was due."""
+    open: tuple[OpenLoop, ...]
+    """By rising rate."""
+    sustained: OpenLoop | None
+    """That of `open` with the largest rate that is sustained; None where none of them is."""
     page_hits: float | None
     """Share of the item pages answered from the cache; None without a cache."""
     rank_hits: float | None
@@ -58,8 +92,6 @@ class StepFigures(Struct, frozen=True, kw_only=True):
     """CPU time of all its processes per answer, in the closed loop."""
     generator_cores: float
     """That the load generator kept busy in the closed loop, on the same machine."""
-    late_p99_ms: float
-    """The generator's own lateness in the open loop; part of the latencies."""
     failed: int
     """Requests of all runs that were not answered with 200."""
     largest_difference: float
@@ -81,6 +113,8 @@ class Story(Struct, frozen=True, kw_only=True):
 
     model: str
     version: str
+    note: str
+    """Why it is told of this model, where that is not what one would expect; else empty."""
     created: datetime
     machine: Machine
     workers: int
@@ -89,8 +123,8 @@ class Story(Struct, frozen=True, kw_only=True):
     rounds: int
     seconds: float
     """Of each run."""
-    open_share: float
-    """Of a step's own maximum: its rate in the open loop."""
+    sustained_p99_ms: float
+    """A rate is sustained as long as the p99 stays within this."""
     traffic: Traffic
     other_cores: float
     """That neither a step nor the generator kept busy; the median over the runs."""

@@ -12,7 +12,7 @@ from service.profiling.capacity.measured import (
     ranking_cpu_us,
     row_cpu_us,
 )
-from service.profiling.story.values import Story
+from service.profiling.story.values import Story, encode_story
 from service.profiling.values import Profile
 
 PROFILE = msgspec.json.decode(SHIPPED_BENCH.read_bytes(), type=Profile)
@@ -74,6 +74,13 @@ def test_a_server_elsewhere_is_no_gpu_of_ours():
     assert gpu_rows_per_s(found) is None
     with pytest.raises(StartupError, match="has no engine of the CPU"):
         row_cpu_us(found, "bench.json")
+
+
+def test_files_of_two_models_are_refused(tmp_path):
+    (tmp_path / "story.json").write_bytes(encode_story(replace(STORY, model="another")))
+
+    with pytest.raises(StartupError, match=r"bench.json is of marketplace@.* of another@"):
+        read_measured(story=tmp_path / "story.json")
 
 
 def test_files_that_contradict_each_other_are_refused():

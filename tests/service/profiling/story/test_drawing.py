@@ -5,14 +5,14 @@ from xml.etree import ElementTree
 import pytest
 
 from service.profiling.story.drawing import LEFT, MIDDLE, WIDTH, draw_story
-from service.profiling.story.values import Latency, StepLeftOut
+from service.profiling.story.values import StepLeftOut
 from tests.support.stories import step, story
 
 SVG = "{http://www.w3.org/2000/svg}"
 LEFT_OUT = StepLeftOut(number=1, name="ONNX Runtime", reason="no <onnxruntime> " + "x" * 100)
 TOLD = story(
     step(0, 100.0),
-    step(2, 400.0, open=Latency(p50_ms=0.4, p99_ms=800.0)),
+    step(2, 400.0, p99s_ms=(800.0, 900.0)),
     step(4, 2500.0, page_hits=0.97),
     left_out=(LEFT_OUT,),
     model="a <shop>",
@@ -42,8 +42,18 @@ def test_a_span_goes_from_p50_to_p99_inside_the_picture(root):
 
     assert len(spans) == 3
     assert spans[0] == spans[2]
-    assert spans[1][0] < spans[0][0] < spans[0][1] < spans[1][1]
+    assert spans[0][1] < spans[1][0] < spans[1][1]
     assert all(MIDDLE <= start < end < WIDTH for start, end in spans)
+
+
+def test_the_rate_that_is_sustained_stands_beside_its_span(root):
+    texts = ["".join(text.itertext()) for text in root.iter(f"{SVG}text")]
+
+    assert "80/s" in texts
+    assert "200/s, not sustained" in texts
+    assert "2,000/s" in texts
+    (limit,) = (line for line in root.iter(f"{SVG}line") if line.attrib["class"] == "limit")
+    assert MIDDLE < float(limit.attrib["x1"]) < WIDTH
 
 
 def test_what_was_left_out_stands_in_its_place(root):
@@ -65,8 +75,8 @@ def test_it_is_whole_by_itself_and_follows_the_readers_theme():
 
 
 def test_a_step_without_an_answer_has_no_span():
-    nothing = Latency(p50_ms=float("nan"), p99_ms=float("nan"))
+    nan = float("nan")
 
-    root = ElementTree.fromstring(draw_story(story(step(2, 0.0, open=nothing))))
+    root = ElementTree.fromstring(draw_story(story(step(2, 0.0, p99s_ms=(nan, nan)))))
 
     assert not [line for line in root.iter(f"{SVG}line") if line.attrib["class"] == "span"]

@@ -9,10 +9,13 @@ import pytest
 from ranking_models.architectures import Imported
 from ranking_models.bundle import Bundle, write_bundle
 from service.profiling.story import Plan, StoryOptions, tell_story
+from service.profiling.story.steps import peer_of
 from service.testing import FakeClock
 from tests.support.bundles import tiny_contents
 
-LITTLE = Plan(rounds=1, seconds=0.3, connections=(8,), warm_s=5.0, choosing_s=0.1)
+LITTLE = Plan(
+    rounds=1, seconds=0.3, connections=(8,), open_shares=(0.3, 0.5), warm_s=5.0, choosing_s=0.1
+)
 
 
 class Told:
@@ -40,9 +43,10 @@ def test_a_story_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     options = StoryOptions(
         plan=LITTLE,
         workers=1,
-        peer_python=Path(sys.executable),
+        peer=peer_of(Path(sys.executable)),
         price_per_hour=1.0,
         plans=tmp_path / "plans",
+        note="why",
     )
     progress = Told()
 
@@ -53,11 +57,16 @@ def test_a_story_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     assert reasons[3]
     assert [step.number for step in story.steps] == [1, 2, 4]
     assert story.steps[0].times == 1.0
+    assert story.note == "why"
     for step in story.steps:
         assert step.per_s > 0
         assert step.failed == 0
         assert step.largest_difference <= 1e-4
         assert step.closed.p50_ms <= step.closed.p99_ms
+        assert [loop.share for loop in step.open] == [0.3, 0.5]
+        rates = [loop.rate_per_s for loop in step.open]
+        assert rates == [pytest.approx(share * step.per_s) for share in (0.3, 0.5)]
+        assert step.sustained in (None, *step.open)
         assert step.cost_per_million_rankings == pytest.approx(1e6 / 3600 / step.per_s)
     cached = story.steps[-1].page_hits
     assert [step.page_hits for step in story.steps[:-1]] == [None, None]

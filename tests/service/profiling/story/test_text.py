@@ -3,8 +3,8 @@
 import msgspec
 
 from service.profiling.story.text import render_story
-from service.profiling.story.values import StepLeftOut, Story, encode_story
-from tests.support.stories import step, story
+from service.profiling.story.values import StepLeftOut, Story, encode_story, sustained_of
+from tests.support.stories import loop, step, story
 
 LEFT_OUT = StepLeftOut(number=3, name="reduced precision", reason="none is faster here")
 
@@ -26,6 +26,31 @@ def test_every_step_has_a_row_and_the_columns_are_named():
         *("4 name 4", "2,500", "25.0", "50.0", "90.0", "2,000", "5.0", "20.0", "91.3%", "2,000"),
     ]
     assert first[8] == "-"
+
+
+def test_the_sustained_rate_is_the_largest_whose_p99_is_within_the_limit():
+    rows = cells(render_story(story(step(0, p99s_ms=(35.1, 40.0)), step(4, 1000.0))))
+    text = render_story(story(step(2, p99s_ms=(8.0, 36.0))))
+
+    assert rows[0][5:8] == ["sustained/s", "p50 ms", "p99 ms"]
+    assert rows[2][5:8] == ["-", "-", "-"]
+    assert rows[3][5:8] == ["800", "5.0", "20.0"]
+    assert cells(text)[2][5:8] == ["50", "2.0", "8.0"]
+    assert "50/s (50%) p50 2.0 p99 8.0 ms, 80/s (80%) p50 9.0 p99 36.0 ms" in text
+    assert "1.25 to 1.25 times the closed loop's CPU" in text
+
+
+def test_a_rate_at_which_requests_fail_is_not_sustained():
+    loops = (loop(0.5, 8.0), loop(0.8, 9.0, failed=3))
+
+    text = render_story(story(step(0, open=loops, sustained=sustained_of(loops))))
+
+    assert cells(text)[2][5] == "50"
+    assert "with 3 not answered" in text
+
+
+def test_it_is_said_why_a_story_is_told_of_this_model():
+    assert "\nof the demonstration\n" in render_story(story(step(0), note="of the demonstration"))
 
 
 def test_ratios_name_the_step_that_they_are_of():
