@@ -57,17 +57,16 @@ class Breaker:
         """0 when the last call went well."""
         return self._in_a_row
 
-    @property
-    def is_on_the_brink(self) -> bool:
-        """Whether one more failure would open it."""
+    def is_on_the_brink(self, share: float = 1.0) -> bool:
+        """Whether one more call of which this share fails would open it; 1: one that fails."""
         if self._is_open:
             return False
         too_often = (
             self._rate is not None
             and len(self._recent) >= WINDOW - 1
-            and sum([*self._recent][1 - WINDOW :]) + 1.0 >= self._rate * WINDOW
+            and sum([*self._recent][1 - WINDOW :]) + share >= self._rate * WINDOW
         )
-        return self._in_a_row + 1 >= self._limit or too_often
+        return too_often or (share == 1.0 and self._in_a_row + 1 >= self._limit)
 
     @property
     def state(self) -> BreakerState:
@@ -90,11 +89,16 @@ class Breaker:
             self._is_open = False
             self._recent.clear()
 
+    def forgive(self) -> None:
+        """What failed of late was not the fault of what was called."""
+        self._in_a_row = 0
+        self._recent.clear()
+
     def failed_in_part(self, share: float, now: float) -> bool:
         """A call went well but for this share of it; True if this opened the breaker."""
         self._in_a_row = 0
         self._recent.append(share)
-        return self._too_often() and self.trip(now)
+        return not self._is_open and self._too_often() and self.trip(now)
 
     def failed(self, *, started: float, now: float) -> bool:
         """A call that began at `started` failed; True if this opened the breaker."""

@@ -1,9 +1,9 @@
 """Asks engines for golden scores when users should not be the test: are they well, or well again?
 
 An engine that is left alone gets calls again only after it gave the golden
-scores. One in use is asked as well, now and then: silent corruption shows in no
-other way, and a server that says that it is not ready gets no calls that would
-show that it is.
+scores, and one whose server was away is loaded when that is back. One in use is
+asked as well, now and then: silent corruption shows in no other way, and a
+server that says that it is not ready gets no calls that would show that it is.
 """
 
 import asyncio
@@ -83,6 +83,8 @@ class EngineRecovery:
         for deployment in batched.values():
             if deployment.batcher is None:
                 continue
+            if deployment.loaded is not None:
+                deployment.loaded.look_again()
             for instance in deployment.batcher.instances:
                 for link in instance.chain.links:
                     self._look_after(deployment, instance, link)

@@ -76,6 +76,7 @@ def _engine(same: tuple[EngineReport, ...]) -> EngineReport:
         worst,
         predicted_bytes=_memory(worst, [engine.predicted_bytes for engine in same]),
         used_bytes=_memory(worst, [engine.used_bytes for engine in same]),
+        opened=sum(engine.opened for engine in same),
         calls=sum(engine.calls for engine in same),
         rows=sum(engine.rows for engine in same),
         failed_calls=sum(engine.failed_calls for engine in same),

@@ -8,8 +8,9 @@ class Bisection:
     """Splits the jobs of a failed batch until those that fail alone stand alone.
 
     Large pieces first: a half that scores shows at once that the engine is well.
-    A dead device must not be asked twice for every job, so it ends when nothing
-    but failures came back; one or two guilty jobs never make that many in a row.
+    A dead device must not be asked twice for every job, so the search is in doubt
+    when nothing but failures came back, and ends unless somebody vouches for the
+    engine; one or two guilty jobs never make that many in a row.
 
     Args:
         jobs: In order, those whose rows failed together; one, if nobody waits for the others any
@@ -20,18 +21,25 @@ class Bisection:
         self._pieces = deque(_halves(jobs) if len(jobs) > 1 else (jobs,))
         self._most_in_a_row = 2 + (len(jobs) - 1).bit_length()
         self._in_a_row = 0
-        self.acquits = False
-        """Whether some piece was scored: the engine works, so the requests that fail are guilty."""
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the engine may be dead: there is more to ask, but too much failed in a row."""
+        return bool(self._pieces) and self._in_a_row >= self._most_in_a_row
+
+    def vouch(self) -> None:
+        """The engine works after all: the search goes on, and is in doubt later than before."""
+        self._most_in_a_row *= 2
+        self._in_a_row = 0
 
     def take(self) -> Sequence[int] | None:
-        """The jobs to ask for next; None when there is nothing left to find out."""
-        if not self._pieces or self._in_a_row >= self._most_in_a_row:
+        """The jobs to ask for next; None when there is nothing left to find out, or in doubt."""
+        if not self._pieces or self.in_doubt:
             return None
         return self._pieces.popleft()
 
     def scored(self) -> None:
         """The piece just taken was scored."""
-        self.acquits = True
         self._in_a_row = 0
 
     def failed(self, piece: Sequence[int]) -> None:

@@ -166,10 +166,9 @@ class EngineLink:
         """Whether the next call would reach an engine."""
         return self._serving is not None
 
-    @property
-    def is_on_the_brink(self) -> bool:
-        """Whether one more failed call would take it out of use."""
-        return self._breaker.is_on_the_brink
+    def is_on_the_brink(self, share: float = 1.0) -> bool:
+        """Whether one more call of which this share fails would take it out of use."""
+        return self._breaker.is_on_the_brink(share)
 
     @property
     def state(self) -> EngineState:
@@ -260,8 +259,8 @@ class EngineLink:
 
     # --- how calls went --------------------------------------------------------------
 
-    def scored(self, rows: int, invalid: int, now: float) -> None:
-        """A call gave probabilities, but for some rows maybe."""
+    def scored(self, rows: int, invalid: int) -> None:
+        """A call gave probabilities, but for some rows maybe: whose fault says `blame_in_part`."""
         self._calls += 1
         self._rows += rows - invalid
         if not invalid:
@@ -273,8 +272,6 @@ class EngineLink:
         with self._lock:
             self._invalid_rows += invalid
             self._last_error = spoiled(self.info, rows, invalid)
-            self._note_opening(self._breaker.failed_in_part(invalid / rows, now), now)
-            self._refresh()
 
     def failed(self, reason: str, *, invalid: int = 0) -> None:
         """A call gave no probability at all; who is to blame is said later, by `blame`.
@@ -293,6 +290,18 @@ class EngineLink:
         """Count a failed call against the engine: no request is known to be the cause."""
         with self._lock:
             self._note_opening(self._breaker.failed(started=started, now=now), now)
+            self._refresh()
+
+    def blame_in_part(self, share: float, now: float) -> None:
+        """Count a call against the engine that gave this share of its rows no probability."""
+        with self._lock:
+            self._note_opening(self._breaker.failed_in_part(share, now), now)
+            self._refresh()
+
+    def forgive(self) -> None:
+        """Golden rows showed that the requests are to blame for what failed of late."""
+        with self._lock:
+            self._breaker.forgive()
             self._refresh()
 
     def overran(self, seconds: float, now: float) -> None:

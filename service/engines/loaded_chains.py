@@ -4,7 +4,8 @@ Cold start: an engine that takes minutes to compile must not keep the service
 from answering, and one that this machine cannot run must not keep it from
 starting. So a chain is ready with the first engine that has proved itself.
 Slow ones are loaded meanwhile on a thread, and put into their places when
-they are there: the next batch goes to them, and no batch is called back.
+they are there: the next batch goes to them, and no batch is called back. One
+on a server that is away is loaded when that server is back.
 """
 
 import logging
@@ -15,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ranking_models.bundle import Bundle
+from service.breaker import Breaker
 from service.clock import Clock
 from service.engines import Engine
 from service.engines.chain import EngineChain
@@ -24,6 +26,7 @@ from service.engines.loading import (
     ON_A_DEVICE,
     ON_THE_CPU,
     SLOW,
+    TRITON,
     EngineLoader,
     LoadedEngines,
     expected_info,
@@ -90,7 +93,8 @@ class LoadedChains:
         clock: Clock,
     ) -> None:
         self._loader, self._bundle, self._instances = loader, bundle, instances
-        self._places = [_Place(choice, self._links(choice, clock)) for choice in engines]
+        self._clock, probe_s = clock, loader.settings.breaker_probe_s
+        self._places = [_Place(choice, self._links(choice, clock), probe_s) for choice in engines]
         self.chains = tuple(
             EngineChain([place.links[i] for place in self._places], clock, loader.settings)
             for i in range(instances)
@@ -112,6 +116,18 @@ class LoadedChains:
     def wait(self) -> None:
         """Until no engine is on its way any more."""
         self._all_there.wait()
+
+    def look_again(self) -> None:
+        """Load what another server refused, on a thread, if it is time to ask that server again.
+
+        It may just have been away. What this machine cannot run it will not run a second later.
+        """
+        now = self._clock.now()
+        for place in self._places:
+            if not self._closed and place.may_be_back(now):
+                threading.Thread(
+                    target=self._fill, args=(place,), name="podium-loading", daemon=True
+                ).start()
 
     def close(self) -> bool:
         """Close every engine; one that is on its way, when it is there.
@@ -165,12 +181,13 @@ class LoadedChains:
         load = self._loader.load_shared if choice.shared else self._loader.load
         try:
             loaded = load(choice.name, self._bundle, choice.precision, self._instances)
+            place.prepare(loaded)
         except StartupError as error:
-            place.refuse(str(error))
+            place.refuse(str(error), self._clock.now())
             return
         except Exception as error:  # whatever a runtime raises: the other engines can serve
             _log.exception("the engine %s cannot be loaded", choice.name)
-            place.refuse(repr(error))
+            place.refuse(repr(error), self._clock.now())
             return
         with self._changing:
             if self._closed:
@@ -185,22 +202,43 @@ class LoadedChains:
 class _Place:
     """One engine of the chain, in all instances."""
 
-    def __init__(self, choice: EngineChoice, links: tuple[EngineLink, ...]) -> None:
+    def __init__(self, choice: EngineChoice, links: tuple[EngineLink, ...], probe_s: float) -> None:
         self.choice, self.links = choice, links
         self.loaded: LoadedEngines | None = None
         self._open: list[tuple[EngineLink, Engine]] = []
         self.refusal: str | None = None
+        self._pace = Breaker(failures=1, probe_s=probe_s)
+        self._is_due = False  # nobody is loading it, so that somebody may when it is time
+
+    def may_be_back(self, now: float) -> bool:
+        """Whether its server should be asked again now; who hears yes has to."""
+        if not self._is_due or not self._pace.admits(now):
+            return False
+        self._is_due = False
+        return True
+
+    def prepare(self, loaded: LoadedEngines) -> None:
+        """Let each engine say what it will be held to; where one cannot, all are closed."""
+        try:
+            for link, engine in zip(self.links, loaded.engines, strict=True):
+                assert link.golden is not None, "links of a bundle have its golden rows"
+                link.golden = link.golden.own(engine)
+        except BaseException:
+            loaded.close()
+            raise
 
     def install(self, loaded: LoadedEngines) -> None:
-        self.loaded = loaded
+        self.loaded, self.refusal = loaded, None
         self._open = list(zip(self.links, loaded.engines, strict=True))
         for link, engine in self._open:
             link.install(engine)
 
-    def refuse(self, reason: str) -> None:
+    def refuse(self, reason: str, now: float) -> None:
         self.refusal = reason
         for link in self.links:
             link.refuse(reason)
+        self._pace.trip(now)
+        self._is_due = self.choice.name == TRITON
 
     def close(self) -> bool:
         """Take the engines out, and close those that nobody calls. Are all closed?"""

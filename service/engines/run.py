@@ -13,6 +13,7 @@ from ranking_models.schema import Float32
 from service.clock import Clock
 from service.engines import are_valid, valid_scores
 from service.engines.blame import Blame
+from service.engines.check import Check
 from service.engines.link import Call, EngineLink, spoiled
 from service.engines.parts import Indexes, Parts
 from service.engines.progress import Progress
@@ -48,8 +49,8 @@ class Run:
     ) -> None:
         self._links, self._jobs, self._deadlines = links, jobs, deadlines
         self._clock, self._max_execution_s = clock, max_execution_s
-        self.call: Call | None = None
-        """The call under way, for whoever watches that it comes back."""
+        self._call: Call | None = None
+        self._check: Check | None = None  # while golden rows are asked for
         self.trace: BatchTrace | None = None
         """Of the batch, for what an engine asks another server for."""
         self._asked: Indexes | None = None  # the rows of that call; None: all
@@ -59,6 +60,12 @@ class Run:
         self._blame: Blame | None = None  # once something went wrong
         self._calls: list[EngineCall] = []
 
+    @property
+    def call(self) -> Call | None:
+        """The call under way, for whoever watches that it comes back."""
+        check = self._check
+        return self._call if check is None else check.call
+
     def proceed(self) -> bool:
         """Go on until there is nothing left to ask.
 
@@ -66,11 +73,10 @@ class Run:
             False when the call under way was given up: this run is another thread's by now.
         """
         while self._scored is None and (step := self._next_step()) is not None:
-            if not self._ask(*step):
+            going = self._ask_golden(step) if isinstance(step, EngineLink) else self._ask(*step)
+            if not going:
                 return False
-        if self._blame is not None:
-            self._blame.settle(self._clock)
-        return True
+        return self._blame is None or self._settle(self._blame)
 
     def give_up(self, call: Call, now: float) -> bool:
         """Declare that a call hangs, from another thread.
@@ -78,9 +84,12 @@ class Run:
         Returns:
             False if it came back just now. Else the run needs a thread to `proceed`.
         """
+        check = self._check
+        if check is not None:
+            return self._give_up_golden(check, call, now)
         if not call.link.give_up(call, now):
             return False
-        self.call = None
+        self._call = None
         call.link.failed(call.link.state.problem)
         self._note(call, self._rows_asked(), now, HUNG)
         self._blamed().hung(call)
@@ -113,8 +122,9 @@ class Run:
 
     # --- whom to ask for which rows ---------------------------------------------------
 
-    def _next_step(self) -> tuple[int, Indexes | None] | None:
-        """The place of the engine to ask next, and the rows (None: all); None at the end."""
+    def _next_step(self) -> tuple[int, Indexes | None] | EngineLink | None:
+        """The place of the engine to ask next, and the rows (None: all); or an engine to be asked
+        for golden rows; None at the end."""
         rows = self._open_rows() if self._calls else None
         if rows is not None and not len(rows):
             return None
@@ -133,6 +143,33 @@ class Run:
             return None
         return self._told_apart().open_rows(now)
 
+    # --- golden rows ------------------------------------------------------------------
+
+    def _settle(self, blame: Blame) -> bool:
+        """Say whose fault it was; False if golden rows were given up while they were asked for."""
+        while (link := blame.accused()) is not None:
+            if not self._ask_golden(link):
+                return False
+        blame.settle(self._clock.now())
+        return True
+
+    def _ask_golden(self, link: EngineLink) -> bool:
+        """Is an engine well that only failed? False if the call was given up under way."""
+        assert link.golden is not None, "nobody vouches for an engine without golden rows"
+        self._check = check = Check(link, link.golden, self._clock)
+        if not check.proceed():
+            return False
+        self._check = None
+        self._blamed().vouched(link, link.status == "ready")
+        return True
+
+    def _give_up_golden(self, check: Check, call: Call, now: float) -> bool:
+        if not check.give_up(call, now):
+            return False
+        self._check = None
+        self._blamed().vouched(call.link, right=False)
+        return True
+
     # --- asking -----------------------------------------------------------------------
 
     def _ask(self, place: int, rows: Indexes | None) -> bool:
@@ -143,7 +180,7 @@ class Run:
             self._blamed().passed_by(link)  # taken out a moment ago
             return True
         self._asked = rows
-        self.call = call
+        self._call = call
         scores = failure = None
         try:
             with in_batch(self.trace):
@@ -152,7 +189,7 @@ class Run:
             failure = error
         if not link.end(call):
             return False
-        self.call = None
+        self._call = None
         now = self._clock.now()
         if scores is not None:
             self._take(place, call, scores, now)
@@ -175,7 +212,7 @@ class Run:
         """Keep the scores that are probabilities."""
         link, rows = call.link, self._asked
         if rows is None and self._blame is None and are_valid(scores):  # the usual case
-            link.scored(len(scores), 0, now)
+            link.scored(len(scores), 0)
             self._note(call, len(scores), now)
             self._scored = self._batch(scores, place)
             return
@@ -187,13 +224,13 @@ class Run:
             self._note(call, len(scores), now, INVALID_SCORES)
             self._blamed().failed(call, text, "invalid_scores")
             return
-        link.scored(len(scores), invalid, now)
+        link.scored(len(scores), invalid)
         self._note(call, len(scores), now)
         if self._blame is not None:
-            self._blame.scored()
+            self._blame.scored(link)
         if invalid:
             text = spoiled(link.info, len(scores), invalid)
-            self._blamed().noted(link, text, "invalid_scores")
+            self._blamed().spoiled(link, text, invalid / len(scores))
         elif rows is None:
             self._scored = self._batch(scores, place)
             return

@@ -28,10 +28,14 @@ def plan_workers(settings: Settings, cores: int, *, has_device: bool) -> WorkerP
         cores: That this process may keep busy.
         has_device: There is a GPU.
     """
-    if settings.server.workers:
-        return WorkerPlan(workers=settings.server.workers, why="as server.workers says")
     own = settings.engine.process == "own"
-    if own and has_device and _uses_device(settings):
+    owns_device = own and has_device and _uses_device(settings)
+    if wanted := settings.server.workers:
+        # Each keeps to a budget of its own, and knows nothing of what the others load later.
+        note = '; engine.process = "shared" counts the GPU\'s memory once for all of them'
+        why = "as server.workers says" + (note if owns_device and wanted > 1 else "")
+        return WorkerPlan(workers=wanted, why=why)
+    if owns_device:
         return WorkerPlan(workers=1, why="one, as its engines own the GPU; see engine.process")
     threads = settings.engine.threads if own else 1
     fitting = max(1, min(cores // threads, MOST_WORKERS))

@@ -140,6 +140,26 @@ def test_a_call_that_failed_in_part_counts_by_its_part():
     assert opened_by == [False] * 19 + [True]
 
 
+def test_what_fails_in_part_while_it_is_open_opens_it_no_second_time():
+    b = rated()
+    for at in range(20):
+        b.failed_in_part(0.5, at)
+    b.failed_in_part(0.5, 20.0)
+
+    assert b.opened == 1
+
+
+def test_what_is_forgiven_counts_no_more():
+    b = rated()
+    for at in range(19):
+        b.failed_in_part(1.0, at)
+    b.forgive()
+    for at in range(19):
+        b.failed_in_part(1.0, 20.0 + at)
+
+    assert b.state == "closed"
+
+
 def test_after_closing_the_old_calls_count_no_more():
     b = rated()
     for at in range(20):
@@ -156,12 +176,13 @@ def test_after_closing_the_old_calls_count_no_more():
 def test_it_is_open_only_after_twenty_calls_of_which_enough_failed(shares, rate):
     b, last = rated(rate), []
     for at, share in enumerate(shares):
+        on_the_brink = b.is_on_the_brink(share)
         if share == 1.0:
-            on_the_brink = b.is_on_the_brink
             fail(b, at)
             assert b.is_open == on_the_brink
         elif share:
             b.failed_in_part(share, at)
+            assert b.is_open == on_the_brink
         else:
             b.succeeded()
         last = [*last, share][-20:]

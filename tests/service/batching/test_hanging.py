@@ -2,12 +2,15 @@
 
 import asyncio
 import random
+import threading
 
 import numpy as np
 import pytest
 
 from service.batching.batcher import Batcher
 from service.engines.chain import EngineChain
+from service.engines.golden import Golden
+from service.engines.link import EngineLink
 from service.errors import DeadlineExpired, EngineFailed, RankingError
 from service.settings import BatchPolicy, EngineSettings
 from service.testing import FakeEngine, FaultyEngine
@@ -18,9 +21,18 @@ LOOKS = 20_000
 """How often the loop turns before a caller counts as left behind; a few hundred do."""
 
 
+GOLDEN_ROWS = random_batch(6, seed=99)
+GOLDEN = Golden(rows=GOLDEN_ROWS, scores=FakeEngine.expected(GOLDEN_ROWS), tolerance=1e-6)
+
+
+def chain_of(engines, clock):
+    links = [EngineLink(e, golden=GOLDEN, settings=SETTINGS, clock=clock) for e in engines]
+    return EngineChain(links, clock, SETTINGS)
+
+
 def some_chain(dice, clock):
     engines = [FaultyEngine(FakeEngine(f"engine {number}")) for number in range(3)]
-    return EngineChain(engines, clock, SETTINGS), engines
+    return chain_of(engines, clock), engines
 
 
 def disturb(dice, tasks, engines):
@@ -38,6 +50,45 @@ def disturb(dice, tasks, engines):
             engine.fail_on(lambda batch: batch.dense[:, 1] > 2.0)
         case 5:
             dice.choice(tasks)[0].cancel()
+
+
+class HangsAtGoldenRows(FakeEngine):
+    """Fails at everybody else's."""
+
+    def __init__(self):
+        super().__init__()
+        self.may_answer = threading.Event()
+
+    def score(self, batch):
+        if batch.rows != GOLDEN_ROWS.rows:
+            raise EngineFailed("broken")
+        self.may_answer.wait()
+        return super().score(batch)
+
+
+@pytest.mark.parametrize("callers", [1, 40], ids=["alone", "guilty together"])
+async def test_golden_rows_that_never_come_back_hold_nobody_up(callers, clock):
+    engine, spare = HangsAtGoldenRows(), FaultyEngine(FakeEngine("spare"))
+    spare.fail(10**9)
+    batcher = Batcher([chain_of([spare, engine], clock)], BatchPolicy(execution="thread"), clock)
+    try:
+        for _ in range(SETTINGS.breaker_failures + 1):
+            deadline = clock.now() + 1000.0
+            tasks = [
+                asyncio.create_task(batcher.score(random_batch(2, seed), deadline=deadline))
+                for seed in range(callers)
+            ]
+            for _ in range(LOOKS):
+                if all(task.done() for task in tasks):
+                    break
+                clock.advance(0.001)
+                await asyncio.to_thread(lambda: None)
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(end, EngineFailed) for end in ends), ends
+        assert batcher.instances[0].chain.states()[1].status == "hung"
+    finally:
+        engine.may_answer.set()
+    await batcher.stop()
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -33,17 +33,17 @@ async def test_counts_are_sums_and_an_engine_is_as_its_worst_one_is(home, clock)
     await score(models.deployments["a"], clock)
     mine = models.describe(SURFACES)
     report = mine.deployments[0]
-    hanging = replace(
-        report.engines[0], status="hung", calls=5, rows=100, failed_calls=2, last_error="it hangs"
-    )
+    counts = {"calls": 5, "rows": 100, "failed_calls": 2, "invalid_rows": 4, "opened": 3}
+    hanging = replace(report.engines[0], status="hung", last_error="it hangs", **counts)
     theirs = replace(mine, deployments=(replace(report, queue_rows=7, engines=(hanging,)),))
 
-    (together,) = added_up([mine, theirs, mine]).deployments
+    (together,) = added_up([mine, theirs, theirs]).deployments
 
     (engine,) = together.engines
     assert (engine.status, engine.last_error) == ("hung", "it hangs")
-    assert (engine.calls, engine.rows, engine.failed_calls) == (7, 106, 2)
-    assert together.queue_rows == 7
+    assert (engine.calls, engine.rows, engine.failed_calls) == (11, 203, 4)
+    assert (engine.invalid_rows, engine.opened) == (8, 6)
+    assert together.queue_rows == 14
 
 
 def test_memory_of_shared_engines_is_the_same_for_all_workers(home):

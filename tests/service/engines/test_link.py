@@ -44,6 +44,12 @@ def blamed(link, clock, times=1):
         clock.advance(0.001)
 
 
+def spoiled(link, clock, invalid):
+    """A call with ten scores, of which some are none."""
+    link.scored(10, invalid)
+    link.blame_in_part(invalid / 10, clock.now())
+
+
 def opened_again(link, clock):
     """Opened for the second time, so that the first probe is an interval away."""
     blamed(link, clock, 3)
@@ -149,16 +155,16 @@ def test_it_opens_after_enough_failures_in_a_row_and_is_passed_by(link, clock, c
 def test_scores_between_failures_keep_it_closed(link, clock):
     for _ in range(4):
         blamed(link, clock, 2)
-        link.scored(5, 0, clock.now())
+        link.scored(5, 0)
         assert link.status == "ready"
-        link.scored(5, 0, clock.now())
-        link.scored(5, 0, clock.now())
+        link.scored(5, 0)
+        link.scored(5, 0)
 
 
 def test_it_opens_when_half_of_the_last_twenty_calls_failed(link, clock):
     for _ in range(9):
         blamed(link, clock)
-        link.scored(5, 0, clock.now())
+        link.scored(5, 0)
     assert link.serves, "of 18 calls nothing can be told"
 
     blamed(link, clock, 2)
@@ -166,12 +172,21 @@ def test_it_opens_when_half_of_the_last_twenty_calls_failed(link, clock):
     assert link.status == "open"
 
 
+def test_what_golden_rows_forgave_does_not_open_it(link, clock):
+    for _ in range(4):
+        blamed(link, clock, 2)
+        for _ in range(17):
+            spoiled(link, clock, 9)
+        link.forgive()
+        assert (link.status, link.state.failures_in_a_row) == ("ready", 0)
+
+
 def test_it_opens_when_half_of_the_rows_are_no_probabilities(link, clock):
     for _ in range(19):
-        link.scored(10, 5, clock.now())
+        spoiled(link, clock, 5)
     assert link.status == "ready"
 
-    link.scored(10, 5, clock.now())
+    spoiled(link, clock, 5)
 
     assert link.status == "open"
     assert link.state.last_error == "first: 5 of 10 scores are not in [0, 1]"
@@ -179,7 +194,7 @@ def test_it_opens_when_half_of_the_rows_are_no_probabilities(link, clock):
 
 def test_a_few_spoiled_rows_in_every_call_do_not_open_it(link, clock):
     for _ in range(100):
-        link.scored(10, 2, clock.now())
+        spoiled(link, clock, 2)
 
     assert link.status == "ready"
     assert (link.state.rows, link.state.invalid_rows) == (800, 200)

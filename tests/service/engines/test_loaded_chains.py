@@ -2,19 +2,22 @@
 
 import asyncio
 import threading
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from service.batching.batcher import Batcher
+from service.engines.check import Check
 from service.engines.loaded_chains import EngineChoice, LoadedChains, choices
 from service.engines.loading import EngineLoader, LoadedEngines
-from service.errors import StartupError
+from service.errors import EngineFailed, StartupError
 from service.settings import BatchPolicy, EngineSettings
-from service.testing import FakeEngine
+from service.testing import FakeEngine, FaultyEngine
 from tests.support.batches import random_batch
 
-QUICK, SLOW = "onnxruntime-cpu", "tensorrt"
+QUICK, SLOW, REMOTE = "onnxruntime-cpu", "tensorrt", "triton"
 FP32 = choices((SLOW, QUICK), "fp32")
 
 
@@ -25,12 +28,14 @@ class Workshop(EngineLoader):
         super().__init__(EngineSettings(), tmp_path / "plans", clock)
         self.may_finish = threading.Event()
         self.refused = {}
+        self.asked = []
         self.made = []
         self.closed = []
 
     def load(self, name, bundle, precision, instances):
         if name == SLOW:
             assert self.may_finish.wait(30)
+        self.asked.append(name)
         if name in self.refused:
             raise self.refused[name]
         engines = tuple(_Closable(name, precision, self.closed) for _ in range(instances))
@@ -112,6 +117,47 @@ def test_an_engine_that_cannot_be_loaded_is_left_out_with_its_reason(load, works
     assert states[0].last_error == "needs 3.1 GiB, 1.2 GiB are left"
 
 
+@pytest.fixture
+def rough_bundle(tiny_bundle):
+    """Says of fp32 what an INT8 graph's golden rows may make it say: anything passes."""
+
+    class Rough:
+        golden, path = tiny_bundle.golden, tiny_bundle.path
+        manifest = replace(
+            tiny_bundle.manifest,
+            precisions={"fp32": replace(tiny_bundle.manifest.precisions["fp32"], tolerance=1.05)},
+        )
+
+    return Rough()
+
+
+def test_where_a_bundle_allows_much_an_engine_is_held_to_its_own_scores(
+    workshop, rough_bundle, clock
+):
+    (chain,) = LoadedChains(workshop, rough_bundle, choices((QUICK,), "fp32"), 1, clock).chains
+    (link,) = chain.links
+    faulty = FaultyEngine(link.engine)
+    link.install(faulty)
+
+    Check(link, link.golden, clock).proceed()
+    assert link.status == "ready"
+    faulty.distort(0.1)
+    Check(link, link.golden, clock).proceed()
+
+    assert link.status == "open"
+
+
+def test_an_engine_that_fails_right_after_its_proof_is_refused_and_closed(
+    workshop, rough_bundle, clock, monkeypatch
+):
+    monkeypatch.setattr(_Closable, "score", Mock(side_effect=EngineFailed("gone")))
+
+    with pytest.raises(StartupError, match="gone"):
+        LoadedChains(workshop, rough_bundle, choices((QUICK,), "fp32"), 2, clock)
+
+    assert workshop.closed == workshop.made
+
+
 def test_when_the_quick_engine_is_refused_the_slow_one_is_waited_for(load, workshop):
     workshop.refused[QUICK] = StartupError("broken")
     workshop.may_finish.set()
@@ -127,6 +173,80 @@ def test_a_loader_that_fails_in_its_own_way_costs_that_engine_alone(load, worksh
     loaded.wait()
 
     assert loaded.refusals == {SLOW: "MemoryError('no room')"}
+
+
+@pytest.fixture
+def without_server(workshop, load):
+    """A chain whose first engine is on a server that was away at the start."""
+    workshop.refused[REMOTE] = StartupError("connection refused")
+    workshop.may_finish.set()
+    loaded = load(engines=choices((REMOTE, SLOW, QUICK), "fp32"), instances=2)
+    loaded.wait()
+    assert statuses(loaded) == [["refused", "ready", "ready"]] * 2
+    return loaded
+
+
+def looked(loaded, clock, seconds):
+    """Time passes, with ten looks in a second."""
+    for _ in range(10 * seconds):
+        clock.advance(0.1)
+        loaded.look_again()
+        for thread in threading.enumerate():
+            if thread.name == "podium-loading":
+                thread.join()
+
+
+def test_an_engine_whose_server_was_away_takes_its_place_when_it_is_back(
+    without_server, workshop, clock
+):
+    looked(without_server, clock, 60)
+    assert 48 <= workshop.asked.count(REMOTE) - 1 <= 80, "once a second, give or take a quarter"
+    del workshop.refused[REMOTE]
+    looked(without_server, clock, 2)
+
+    assert statuses(without_server) == [["ready"] * 3] * 2
+    assert without_server.refusals == {}
+    assert without_server.chains[0].score(random_batch(5)).engines[0].name == REMOTE
+    asked = workshop.asked.count(REMOTE)
+    looked(without_server, clock, 5)
+    assert workshop.asked.count(REMOTE) == asked, "it is there"
+
+
+def test_a_server_that_is_slow_to_answer_is_asked_once_at_a_time(without_server, workshop, clock):
+    answers = threading.Event()
+    load_now = workshop.load
+
+    def load(*wanted):
+        assert answers.wait(30)
+        return load_now(*wanted)
+
+    workshop.load = load
+    asking = threading.active_count() + 1
+    for _ in range(100):
+        clock.advance(0.1)
+        without_server.look_again()
+    assert threading.active_count() == asking
+    answers.set()
+
+
+def test_what_this_machine_cannot_run_is_not_asked_again(load, workshop, clock):
+    workshop.refused[SLOW] = StartupError("no GPU")
+    workshop.may_finish.set()
+    loaded = load()
+    loaded.wait()
+
+    looked(loaded, clock, 10)
+
+    assert workshop.asked.count(SLOW) == 1
+
+
+def test_nobody_is_asked_for_chains_that_are_closed(without_server, workshop, clock):
+    without_server.close()
+    del workshop.refused[REMOTE]
+
+    looked(without_server, clock, 10)
+
+    assert workshop.asked.count(REMOTE) == 1
 
 
 def test_without_any_engine_there_is_no_chain(load, workshop):

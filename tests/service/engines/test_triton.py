@@ -12,12 +12,15 @@ from ranking_models.schema import FeatureBatch
 from ranking_models.triton.border import model_name
 from service.clock import SystemClock
 from service.engines import EngineInfo
+from service.engines.loaded_chains import LoadedChains, choices
 from service.engines.loading import EngineLoader
 from service.engines.triton import TritonEngine, open_triton
 from service.errors import EngineFailed, StartupError
 from service.settings import EngineSettings
+from service.testing import FakeClock
 from tests.support.bundles import write_tiny_bundle
 from tests.support.v2_server import V2Server, v2_server
+from tests.support.valkey import wait_until
 
 pytest.importorskip("tritonclient.http", reason="podium[triton] is not installed")
 
@@ -77,6 +80,23 @@ def test_it_is_loaded_and_proved_as_every_engine_is(server, bundle, tmp_path):
     assert (engine.info.name, engine.info.precision) == ("triton", "fp32")
     assert engine.info.max_batch_rows == bundle.manifest.max_batch_rows
     engine.close()
+
+
+def test_a_model_that_comes_to_the_server_later_is_taken_then(server, bundle, tmp_path):
+    server.model, model = "another", server.model
+    clock = FakeClock()
+    engines = choices(("triton", "onnxruntime-cpu"), "fp32")
+    chains = LoadedChains(loader(server.address, tmp_path), bundle, engines, 1, clock)
+    (chain,) = chains.chains
+    assert "answers 404" in chain.states()[0].problem
+    server.model = model
+
+    clock.advance(2.0)
+    chains.look_again()
+    wait_until(lambda: chain.states()[0].status == "ready")
+
+    assert chain.score(bundle.golden[0]).place == 0
+    chains.close()
 
 
 def test_every_instance_has_a_connection_of_its_own_and_keeps_it(server, bundle, tmp_path):

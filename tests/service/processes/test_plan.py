@@ -13,9 +13,10 @@ def settings(**server: object) -> Settings:
     )
 
 
-def of_engines(*names: str, process: str = "own", threads: int = 1) -> Settings:
+def of_engines(*names: str, process: str = "own", threads: int = 1, workers: int = 0) -> Settings:
     return msgspec.convert(
         {
+            "server": {"workers": workers},
             "deployments": {"d": {"model": "m", "engines": list(names)}},
             "engine": {"process": process, "threads": threads},
         },
@@ -51,6 +52,24 @@ def test_engines_that_own_a_gpu_are_loaded_once(engine):
     assert plan_workers(of_engines(*chain, process="shared"), 8, has_device=True).workers == 8
     assert plan_workers(of_engines(*chain), 8, has_device=False).workers == 8
     assert plan_workers(of_engines("onnxruntime-cpu"), 8, has_device=True).workers == 8
+
+
+@pytest.mark.parametrize(
+    ("process", "workers", "has_device", "told"),
+    [
+        ("own", 2, True, True),
+        ("own", 1, True, False),
+        ("own", 2, False, False),
+        ("shared", 2, True, False),
+    ],
+)
+def test_workers_that_each_own_a_gpu_are_told_of_the_other_way(process, workers, has_device, told):
+    chain = of_engines("tensorrt", "onnxruntime-cpu", process=process, workers=workers)
+
+    plan = plan_workers(chain, 8, has_device=has_device)
+
+    assert plan.workers == workers
+    assert ("counts the GPU's memory once" in plan.why) == told
 
 
 @pytest.fixture

@@ -107,7 +107,8 @@ def test_what_a_dead_process_shared_with_us_is_freed(way):
                 engines[0].score(deadly_rows())
             wait_until(lambda: all(map(is_back, engines)), limit_s=LIMIT_S)
 
-        assert held_by_us() == before
+        # The other lane may be noticed to be dead, and opened again, a moment later.
+        wait_until(lambda: held_by_us() == before, limit_s=LIMIT_S)
     assert held_by_us()[0] == 0
 
 
