@@ -293,6 +293,10 @@ class GuardedStore:
         limit_s = self._find_again_s if first else min(self._find_again_s, _LOOK_LIMIT_S)
         try:
             self._epoch = await self._epoch_now(limit_s)
+            if self._breaker.is_open:
+                # Connected now, it must answer as soon as a lookup must be answered: who is asked
+                # again too early keeps requests waiting until it is left alone once more.
+                await self._link.look(self._timeout_s)
         except Exception as problem:
             self._problem = _text(problem)
             self._epoch_is_not_read(began)

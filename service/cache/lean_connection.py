@@ -12,6 +12,7 @@ every value is the second line of defence.
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Sequence
 from typing import cast
@@ -26,6 +27,15 @@ from service.cache.patience import STEPS
 _CALLS_LIMIT = 1024
 """Calls on the connection at once, those included whose caller went away."""
 _INCOMPLETE = object()
+_LARGEST_REPLY = 16_000_000
+"""Bytes; a thousand score rows are half a million. Who sends more would fill our memory."""
+_HUGE = re.compile(rb"\*\d{7,}\r")
+"""The head of a reply with millions of parts, for which hiredis makes room at once: 800 MB for
+twelve bytes, whose release stops the event loop for seconds. By chance one value in 10^12 looks
+like that, and costs a connection."""
+_NOT_OURS = b"~%>|"
+"""Heads of replies with parts, of a protocol (RESP3) that we do not ask for."""
+_HEAD_BYTES = 12
 
 
 class LeanAddress(Struct, frozen=True, kw_only=True):
@@ -94,6 +104,7 @@ class LeanConnection(asyncio.Protocol):
         self._reader = hiredis.Reader(
             protocolError=ProtocolDoubt, replyError=ResponseError, notEnoughData=_INCOMPLETE
         )
+        self._last_bytes = b""  # a head may come in two parts
         self._unsent: list[_Call] = []
         self._calls: deque[_Call] = deque()  # that were sent, in this order
         self._transport: asyncio.WriteTransport | None = None
@@ -154,9 +165,16 @@ class LeanConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
+            seen = self._last_bytes + data
+            self._last_bytes = seen[-_HEAD_BYTES:]
+            begins = not self._reader.has_data()
+            if _HUGE.search(seen) is not None or (begins and data[0] in _NOT_OURS):
+                raise ProtocolDoubt("a reply with millions of parts")
             self._reader.feed(data)
             while self._ended is None and (reply := self._reader.gets()) is not _INCOMPLETE:
                 self._take(reply)
+            if self._reader.len() > _LARGEST_REPLY:
+                raise ProtocolDoubt("a reply larger than any of ours")
         except ProtocolDoubt as doubt:
             self.close(doubt)
         except MemoryError:

@@ -2,16 +2,19 @@
 
 An item page is asked for by everybody. What a user's ranking of a search asks
 for, often nobody asks for again: to look it up, and to store what was computed
-then, costs about as much as to compute it. So for each kind of rank request -
-those of a surface, by users with a name or without - asking pays while
+then, costs more than to compute it. So for each kind of rank request - those of
+a surface, by users with a name or without - asking pays while
 
-    cost of a lookup and of storing what it did not find  <  share found  x  cost of scoring.
+    share not known here  x  cost of asking Redis, twice for what it does not have
+        <  share found  x  cost of scoring.
 
 Costs are CPU time of this process, so the rule only matters where there is none
-to spare: a process that is idle asks in any case, and spares its callers the
-engine. Nobody learns who never asks. So one key in `EXPLORED` is always asked
-for, the same keys in every process: what one has stored the others find, and
-the share found of these is what the share found of all would be.
+to spare: a process that is not busy asks in any case, and spares its callers
+the engine. And it only matters for what is asked for the first time: what comes
+again is in demand, whatever its kind. Nobody learns who never asks. So one
+request in `EXPLORED` always asks, the same ones in every process: what one has
+stored the others find, and the share found of these is what the share found of
+all would be.
 """
 
 import time
@@ -27,7 +30,7 @@ from service.messages import RankRequest
 
 SlatesMode = Literal["auto", "always", "never"]
 
-MARGIN: Final = 1.25
+MARGIN: Final = 2.0
 """How many times as much the dearer way must cost for the rule to change its mind."""
 WEIGHT: Final = 0.002
 """Of the newest lookup in the share found: about the last 500 count."""
@@ -36,12 +39,14 @@ COST_WEIGHT: Final = 0.02
 FIRST_SAMPLES: Final = 8
 """Before so many lookups were measured, all are made: that is how their cost is learnt."""
 EXPLORED: Final = 32
-"""One key in so many is asked for although it does not pay."""
+"""One request in so many asks although it does not pay."""
+REMEMBERED: Final = 16_384
+"""So many different requests at least, the newest, are known when they come again."""
 OUTLIER: Final = 4.0
 """A sample counts at most so many times the mean: whatever else ran meanwhile was no lookup."""
-BUSY: Final = 0.5
+BUSY: Final = 0.8
 """Share of one core that this process must want for its time to be worth saving."""
-IDLE: Final = 0.25
+IDLE: Final = 0.5
 """It is busy until it wants less than this."""
 LOOK_EVERY_S: Final = 0.25
 """At how busy this process is."""
@@ -65,12 +70,13 @@ class SlateWorthReport(Struct, frozen=True, kw_only=True):
 
 
 class _Demand:
-    """What became of the lookups of one kind."""
+    """What became of the lookups of one kind: shares of those that were found, and that Redis was
+    asked for."""
 
-    __slots__ = ("found", "pays")
+    __slots__ = ("asked", "found", "pays")
 
     def __init__(self) -> None:
-        self.found, self.pays = 1.0, True
+        self.found, self.asked, self.pays = 1.0, 1.0, True
 
 
 class SlateWorth:
@@ -94,6 +100,8 @@ class SlateWorth:
         self._samples = 0
         self._lookup_s = 0.0
         self._scoring_s: float | None = None
+        self._lately: set[int] = set()
+        self._before: set[int] = set()
         self._is_busy = False
         self._looked_at, self._cpu_then_s = now(), cpu_s()
 
@@ -111,25 +119,36 @@ class SlateWorth:
         if self._mode != "auto":
             return self._mode == "always"
         demand = self._demand.get(_kind(request))
-        return demand is None or demand.pays or not self._busy() or _is_explored(request)
+        if demand is None or demand.pays or not self._busy():
+            return True
+        name = _name_of(request)
+        return self._came_before(name) or _is_explored(name)
 
-    def asked(self, request: RankRequest, *, found: bool, cpu_s: float | None = None) -> None:
-        """Learn from a lookup.
+    def known_here(self, request: RankRequest) -> None:
+        """This process had the slate itself."""
+        if request.anchor_item is None:
+            self._learn(self._demand_of(_kind(request)), asked=False, found=True)
+
+    def looked_up(self, request: RankRequest, *, found: bool, cpu_s: float | None) -> None:
+        """Redis was asked.
 
         Args:
             request: Whose slate it was.
             found: Whether it was there.
-            cpu_s: What it cost this thread; None where others ran meanwhile, or Redis was spared.
+            cpu_s: What it cost this thread; None where others ran meanwhile.
         """
         if request.anchor_item is not None:
             return
-        demand = self._demand_of(_kind(request))
-        demand.found += WEIGHT * (found - demand.found)
         if cpu_s is not None:
             sample_s = min(cpu_s, OUTLIER * self._lookup_s) if self._samples else cpu_s
             self._samples += 1
             weight = max(COST_WEIGHT, 1 / self._samples)
             self._lookup_s += weight * (sample_s - self._lookup_s)
+        self._learn(self._demand_of(_kind(request)), asked=True, found=found)
+
+    def _learn(self, demand: _Demand, *, asked: bool, found: bool) -> None:
+        demand.asked += WEIGHT * (asked - demand.asked)
+        demand.found += WEIGHT * (found - demand.found)
         self._decide(demand)
 
     def scored(self, engine_s: float) -> None:
@@ -157,12 +176,22 @@ class SlateWorth:
         if self._samples < FIRST_SAMPLES or self._scoring_s is None:
             return
         # What is not found is stored when it is computed, which costs as much again.
-        cost_s = self._lookup_s * (2 - demand.found)
+        cost_s = self._lookup_s * (demand.asked + 1 - demand.found)
         saved_s = demand.found * self._scoring_s
         if demand.pays:
             demand.pays = cost_s <= MARGIN * saved_s
         else:
             demand.pays = MARGIN * cost_s < saved_s
+
+    def _came_before(self, name: str) -> bool:
+        """Whether it came lately; it is remembered."""
+        short = hash(name)
+        if short in self._lately:
+            return True
+        if len(self._lately) >= REMEMBERED:
+            self._lately, self._before = set(), self._lately
+        self._lately.add(short)
+        return short in self._before
 
     def _busy(self) -> bool:
         now = self._now()
@@ -180,9 +209,12 @@ def _kind(request: RankRequest) -> Kind:
     return (surface if isinstance(surface, str) else None, request.user.id is not None)
 
 
-def _is_explored(request: RankRequest) -> bool:
-    """Whether its slate's key is one of those that are always asked for: by what makes most keys
-    different, and alike in every process."""
+def _name_of(request: RankRequest) -> str:
+    """What makes most requests different; to hash all of it would cost as much as a lookup."""
     ids = request.candidate_ids()
-    named = f"{request.user.id}\0{ids[0]}\0{ids[-1]}\0{len(ids)}"
-    return crc32(named.encode("utf-8", "surrogatepass")) % EXPLORED == 0
+    return f"{request.user.id}\0{ids[0]}\0{ids[len(ids) // 2]}\0{ids[-1]}\0{len(ids)}"
+
+
+def _is_explored(name: str) -> bool:
+    """Alike in every process, as `hash` is not."""
+    return crc32(name.encode("utf-8", "surrogatepass")) % EXPLORED == 0

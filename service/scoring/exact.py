@@ -73,7 +73,7 @@ class ExactScores:
         if found is None:
             return None
         if wanted.deployment.slate_worth is not None:
-            wanted.deployment.slate_worth.asked(wanted.request, found=True)
+            wanted.deployment.slate_worth.known_here(wanted.request)
         return self._found(wanted, cache, key, found, 0.0)
 
     async def scores(self, wanted: Wanted, cache: ScoreCache, key: SlateKey) -> SlateScores:
@@ -113,7 +113,7 @@ class ExactScores:
             # Beside other requests' lookups nobody can say whose time it was.
             alone = alone and begun == self._lookups_begun
             cpu_s = self._cpu_s() - began_s if alone else None
-            worth.asked(wanted.request, found=found.scores is not None, cpu_s=cpu_s)
+            worth.looked_up(wanted.request, found=found.scores is not None, cpu_s=cpu_s)
         return found
 
     async def stop(self) -> None:

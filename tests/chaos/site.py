@@ -197,6 +197,7 @@ events_url = "{events_url}"
 client = "{client}"
 pool_size = {options.pool_size}
 [cache]
+slates = "always"
 ttl_s = {options.ttl_s}
 first_level_ttl_s = {options.first_level_ttl_s}
 """

@@ -60,7 +60,7 @@ def server():
     # Short, so that the second level is asked as well. Nothing gets stale: what is computed anew
     # behind a reply shares its batch with live requests, and ONNX Runtime's last bit depends on
     # how large a batch is, with a cache and without.
-    settings = SETTINGS + "[cache]\nfirst_level_ttl_s = 0.1\ntimeout_s = 2.0\n"
+    settings = SETTINGS + '[cache]\nfirst_level_ttl_s = 0.1\ntimeout_s = 2.0\n'
     home = make_home(settings=settings, experiments=EXPERIMENTS)
     try:
         with launched(home) as running:
@@ -148,6 +148,31 @@ def test_a_purge_is_in_force_within_a_second_on_both_levels(server, asker):
     while asker.slate(question, surface="default")["cache"]["result"] != "miss":
         assert time.monotonic() - began < 1.0
         time.sleep(0.05)
+
+
+def test_an_arm_with_entries_of_its_own_is_warmed_by_itself(server):
+    warmed = {"top": 1000, "pages": 1000, "context": {"hour": 13}, "force": {"apart": "own"}}
+
+    done = server.client.post("/v1/cache/warm", json={**warmed, "first": 0}).json()
+    results = {}
+    for n in range(20):
+        query = {"hour": 13, "session_id": f"s{n}", "timeout_ms": 1000}
+        page = server.client.get("/v1/items/i3/recommendations", params=query).json()
+        (of,) = page["experiments"]
+        results.setdefault(of["variant"], page["cache"]["result"])
+    again = server.client.post("/v1/cache/warm", json=warmed).json()
+    query = {"item": "i3", "hour": 13}
+    held = {
+        arm: server.client.get(
+            "/v1/cache/entry", params={**query, **({"force": f"apart={arm}"} if arm else {})}
+        ).json()["is_present"]
+        for arm in ("", "own")
+    }
+
+    assert done["computed"] == done["top"] > 0
+    assert results == {"own": "hit", "control": "miss"}
+    assert again["first"] == again["top"], "it is noted how far the arm is warm"
+    assert held == {"": False, "own": True}
 
 
 def test_the_metrics_and_the_reply_say_where_a_slate_was(server, asker):

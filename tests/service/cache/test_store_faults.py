@@ -251,3 +251,18 @@ async def test_a_server_that_talks_nonsense_is_an_error_and_nothing_worse(tmp_pa
     await store.stop()
     server.close()
     await server.wait_closed()
+
+
+async def test_who_answers_later_than_lookups_can_wait_is_not_asked_again(proxy, client):
+    """It would keep every request waiting that comes until it is left alone once more."""
+    settings = CacheSettings(timeout_s=0.05, breaker_failures=3, breaker_probe_s=0.02)
+    async with store_at(proxy.url, client, settings) as store:
+        proxy.fault = Fault("delay", delay_s=0.2)
+        while store.status().breaker == "closed":
+            await store.get(NAMES[:1])
+        spoiled = proxy.spoiled
+        await eventually(lambda: proxy.spoiled >= spoiled + 10)  # looks are answered
+
+        assert store.status().breaker_opened == 1
+        proxy.fault = Fault()
+        await eventually(lambda: store.status().state == "connected")
