@@ -39,7 +39,8 @@ help:
 	@echo "make bench        all measurements, with the peers: long (ARGS=--quick: shorter)"
 	@echo "make chaos        cache servers that fail under load, with both clients: long"
 	@echo "                  (ARGS=--quick: shorter; ARGS=--list: the faults)"
-	@echo "make verify       fuzz a running service by its API document, about a minute, and"
+	@echo "make verify       fuzz a running service by its API document, about a minute;"
+	@echo "                  keep the cache on Valkey 8 and Redis 7, and"
 	@echo "                  compare TensorRT's and CUDA's real bindings with what is recorded;"
 	@echo "                  serve with the GPU's packages and no driver; ask a real Triton server;"
 	@echo "                  serve as the CPU image, as a pod, and behind a real Envoy; warm by Ray;"
@@ -85,6 +86,7 @@ chaos: $(VENV)/.dev
 
 verify: $(VENV)/.dev $(VERIFY)/.done $(NO_DRIVER)/.done $(TRACES)/.done $(CLIENTS)/.done $(VALIDATE)/.done $(PAGE)/.done $(RAY)/.done
 	@$(BIN)/python -m tests.verify $(VERIFY)/bin/schemathesis
+	@$(BIN)/python -m tests.verify_cache_servers $(VERIFY)
 	@$(BIN)/python -m tests.ranking_models.tensorrt.record_signatures $(VERIFY)/bindings
 	@$(BIN)/python -m tests.service.engines.tensor_rt.check_types $(VERIFY)/bindings
 	@$(BIN)/python -m tests.service.engines.check_cuda $(VERIFY)/bindings
@@ -142,7 +144,7 @@ $(VENV)/.dev: $(VENV)/.serve $(LOCKS)/dev.txt $(LOCKS)/train.txt
 
 # Of its own, for schemathesis pins versions that development does not share.
 $(VERIFY)/.done: $(LOCKS)/verify.txt | $(VERIFY)/bin/python
-	@echo "installing schemathesis in $(VERIFY)"
+	@echo "installing schemathesis and Valkey 8 in $(VERIFY)"
 	@$(VERIFY)/bin/python $(INSTALL) --require-hashes -r $(LOCKS)/verify.txt
 	@touch $@
 

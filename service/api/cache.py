@@ -103,7 +103,8 @@ async def entry(
     request: Request[Any, Any, Any], cache_parts: Given[CacheParts], access: Given[Access]
 ) -> EntryView:
     """Whether it is there, how old it is and for how long it is fresh. Other parameters beside
-    ``item`` are those of its page: context features, ``user_id``; and ``deployment``."""
+    ``item`` are those of its page: context features, ``user_id``; and ``deployment`` or ``force``,
+    an experiment's variant as ``experiment=variant``, several with commas between them."""
     by = access.author(request, "admin")
     query = _single(request)
     key, item = query.pop("key", None), query.pop("item", None)
@@ -122,9 +123,20 @@ async def entry(
 
 def _page_of(query: dict[str, str], parts: CacheParts) -> PageOf:
     user_id, deployment = query.pop("user_id", None), query.pop("deployment", None)
+    force = _forced(query.pop("force", ""))
     names = parts.feature_names
     context = {name: names.context_value(name, text) for name, text in query.items()}
-    return PageOf(context=context, user_id=user_id, deployment=deployment)
+    return PageOf(context=context, user_id=user_id, deployment=deployment, force=force)
+
+
+def _forced(text: str) -> dict[str, str]:
+    forced: dict[str, str] = {}
+    for pair in filter(None, text.split(",")):
+        key, equals, variant = pair.partition("=")
+        if not (key and equals and variant) or key in forced:
+            raise InvalidRequest("force takes experiment=variant, each experiment once", "$.force")
+        forced[key] = variant
+    return forced
 
 
 def _single(request: Request[Any, Any, Any]) -> dict[str, str]:

@@ -175,6 +175,7 @@ class EntryOperation(Operation):
             _query("key", "A key of the cache server, instead of an item.", key),
             _query("user_id", "Whose page; nobody known without it.", _TEXT),
             _query("deployment", "What serves it; the surface's own without it.", _TEXT),
+            _query("force", "Or the variants that do: experiment=variant, with commas.", _TEXT),
         ]
 
 

@@ -7,7 +7,7 @@ import typer
 from service.cli.cache_evaluate import evaluate
 from service.cli.cache_warm import warm
 from service.cli.calls import call
-from service.cli.given_context import Context, Surface, query_of
+from service.cli.given_context import Context, Surface, Variant, forced_by, query_of
 from service.cli.running_service import Admin, AsJson, Config, Url, address
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def inspect(
     deployment: Annotated[
         str | None, typer.Option(help="What serves the page; the surface's own without it.")
     ] = None,
+    variant: Variant = None,
     url: Url = None,
     config: Config = None,
     api_key: Admin = None,
@@ -56,13 +57,17 @@ def inspect(
         raise typer.BadParameter("--item and --key exclude each other")
     if count and (item or key):
         raise typer.BadParameter("--count is for the whole cache, not for one entry")
-    about_page = (surface, context, user_id, deployment)
+    about_page = (surface, context, user_id, deployment, variant)
     if not item and any(about_page):
-        raise typer.BadParameter("surface, context, user and deployment are those of an --item")
+        raise typer.BadParameter(
+            "surface, context, user, deployment and variant are those of an --item"
+        )
+    forced = ",".join(f"{key}={name}" for key, name in forced_by(variant).items())
     at = address(url, config)
     if item or key:
         asked = {"key": key} if key else {"item": item, "user_id": user_id}
-        asked |= {} if key else {"deployment": deployment, **query_of(surface, context)}
+        asked |= {} if key else {"deployment": deployment, "force": forced or None}
+        asked |= query_of(surface, context)
         body, entry = call(at, "/v1/cache/entry" + _query(asked), api_key, EntryView)
         return print(body if as_json else entry_words(entry))
     body, view = call(

@@ -11,7 +11,7 @@ import typer
 
 from service.cli.answers import print_json
 from service.cli.calls import call
-from service.cli.given_context import Context, Surface, query_of
+from service.cli.given_context import Context, Surface, Variant, forced_by, query_of
 from service.cli.running_service import Admin, AsJson, Config, Url, address
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def warm(
     deployment: Annotated[
         str | None, typer.Option(help="What serves them; the surface's own without it.")
     ] = None,
+    variant: Variant = None,
     rate: Annotated[
         float,
         typer.Option(help="The most pages per second; live requests go first anyway.", min=0.001),
@@ -84,10 +85,15 @@ def warm(
         raise typer.BadParameter("--workers goes with --engine ray")
     if engine == "ray" and (config is None or url is not None):
         raise typer.BadParameter("--engine ray asks no service: it needs --config, and no --url")
+    if engine == "ray" and variant:
+        raise typer.BadParameter("--variant needs the running service, which knows the experiments")
+    if variant and deployment:
+        raise typer.BadParameter("--variant and --deployment exclude each other")
     wanted = WarmRequest(
         context=dict(query_of(surface, context)),
         user_id=user_id,
         deployment=deployment,
+        force=forced_by(variant),
         top=top,
         first=None if resume else 0,
         pages=max(1, min(_MOST_AT_ONCE, round(rate * _AT_ONCE_S))),

@@ -151,6 +151,27 @@ class RowFiller:
                 self._fill_all(), name="cache-row-fills", context=Context()
             )
 
+    async def fill(self, space: RowSpace, context: FeatureBatch, positions: Int32) -> int:
+        """Compute the rows that nobody has, however often they were asked for and on no credit: for
+        who fills the cache before demand comes.
+
+        Args:
+            space: Of the context.
+            context: One row, encoded.
+            positions: Of items in the catalogue, each once.
+
+        Returns:
+            How many were computed; another process computes some of the others, maybe.
+
+        Raises:
+            RankingError, EngineFailed, DeadlineExpired: they cannot be computed now.
+        """
+        wanted, computed = _Wanted(space, context, set(), self._rows.store.epoch), 0
+        for first in range(0, len(positions), ITEMS_AT_ONCE):
+            some = positions[first : first + ITEMS_AT_ONCE]
+            computed += await self._fill(wanted, some, on_credit=False)
+        return computed
+
     async def quiet(self) -> None:
         """Wait until nothing is being computed; what there is no credit for still waits."""
         if self._task is not None:
@@ -187,19 +208,21 @@ class RowFiller:
         if wanted.positions:
             self._waiting[prefix] = wanted
 
-    async def _fill(self, wanted: _Wanted, positions: Int32) -> None:
+    async def _fill(self, wanted: _Wanted, positions: Int32, *, on_credit: bool = True) -> int:
+        """How many were computed."""
         if wanted.epoch != self._rows.store.epoch:
-            return  # purged while it waited
+            return 0  # purged while it waited
         positions, locked = await self._left_to_us(wanted.space, positions)
         if not len(positions):
-            return
+            return 0
+        if on_credit:
+            self._credit -= len(positions) * self._speakers.count
         try:
-            await self._compute(wanted, positions)
+            return await self._compute(wanted, positions)
         finally:
             await asyncio.gather(*map(self._rows.store.unlock, locked))
 
-    async def _compute(self, wanted: _Wanted, positions: Int32) -> None:
-        self._credit -= len(positions) * self._speakers.count
+    async def _compute(self, wanted: _Wanted, positions: Int32) -> int:
         done = await self._batcher.score(
             self._speakers.rows(self._tables, wanted.context, positions),
             deadline=self._clock.now() + FILL_TIMEOUT_S,
@@ -208,11 +231,11 @@ class RowFiller:
         )
         took = done.last_batch.batch_time
         self._rows.worth.scoring_costs(None if took is None else took.row_s)
-        if done.fallback:  # only the deployment's own engine writes
-            self._rows.count(fills_failed=len(positions))
-            return
+        if done.fallback:
+            raise EngineFailed("a fallback has scored them, and only the first engine's are kept")
         steps = self._speakers.steps(done.scores)
         await self._rows.keep(wanted.space, positions, steps, done.engine_s / len(positions))
+        return len(positions)
 
     async def _left_to_us(self, space: RowSpace, positions: Int32) -> tuple[Int32, list[str]]:
         """The rows that no other process has computed, nor is about to; and the locks on them."""

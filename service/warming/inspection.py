@@ -7,7 +7,7 @@ from service.cache.codec import decode
 from service.cache.freshness import Lifetimes
 from service.clock import Clock
 from service.deployments import Deployments
-from service.errors import CacheUnavailable, UnknownItem
+from service.errors import CacheUnavailable, InvalidRequest, UnknownItem
 from service.fleet import Fleet
 from service.scoring.scorer import key_of
 from service.warming.server import CacheServer
@@ -59,10 +59,13 @@ class Inspector:
 
         Raises:
             UnknownItem: the catalogue has no such item, or nothing beside it.
-            InvalidRequest, CacheOff: as `Warmer.pages`.
+            InvalidRequest, CacheOff: as `Warmer.pages`; or its pages are not kept whole.
             CacheUnavailable: nobody knows.
         """
         pages = self._warmer.pages(of)
+        if pages.segments is not None:
+            made_of = f"the pages of {pages.deployment.name!r} are made of score rows"
+            raise InvalidRequest(f"{made_of}: none is kept whole", "$.item")
         request, deployment = pages.request_of(item), pages.deployment
         if request is None:
             raise UnknownItem(item)

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from service.cache.keys import EPOCH_KEY
 from service.errors import CacheUnavailable
@@ -17,6 +17,8 @@ MOST_SCANNED = 1_000_000
 SCAN_LIMIT_S = 5.0
 _SCANNED_AT_ONCE = 1_000
 _PREFIX = "podium:"
+_NOT_OURS = ("WRONGTYPE", "value is not an integer", "increment or decrement would overflow")
+"""How servers refuse a key that holds something else."""
 
 Reply = TypeVar("Reply")
 
@@ -29,8 +31,12 @@ class Held(Struct, frozen=True):
     expires_in_s: float | None
 
 
-class _WrongType(Exception):
-    """Something else than bytes is under the key."""
+class _NotOurs(Exception):
+    """Something else is under the key than what belongs there."""
+
+
+class _Full(CacheUnavailable):
+    """There is no room for anything."""
 
 
 class CacheServer:
@@ -55,10 +61,43 @@ class CacheServer:
         Raises:
             CacheUnavailable: no answer, so nobody knows whether it has begun.
         """
-        epoch = int(await self._asked(self._client.incr(EPOCH_KEY)))
-        if epoch <= beyond:
-            epoch = int(await self._asked(self._client.incr(EPOCH_KEY, beyond + 1 - epoch)))
+        try:
+            return await self._next_epoch(beyond)
+        except _Full:
+            await self._make_room()
+            return await self._next_epoch(beyond)
+
+    async def _next_epoch(self, beyond: int) -> int:
+        try:
+            epoch = int(await self._asked(self._client.incr(EPOCH_KEY)))
+            if epoch <= beyond:
+                epoch = int(await self._asked(self._client.incr(EPOCH_KEY, beyond + 1 - epoch)))
+        except _NotOurs:
+            # The cache is left alone while that is there: no replica can read an epoch from it.
+            epoch = beyond + 1
+            await self._asked(self._client.set(EPOCH_KEY, epoch))
         return epoch
+
+    async def _make_room(self) -> None:
+        """Delete some scores, which a purge makes useless anyway: a full server takes no new epoch.
+
+        Nothing else: events may be on the same server.
+
+        Raises:
+            CacheUnavailable: no answer.
+        """
+        keys = []
+        try:
+            async with asyncio.timeout(ANSWER_LIMIT_S):
+                async for key in self._client.scan_iter(f"{_PREFIX}*", count=_SCANNED_AT_ONCE):
+                    if kind_of(key.decode(errors="replace"), 0) != "other":
+                        keys.append(key)
+                    if len(keys) == _SCANNED_AT_ONCE:
+                        break
+        except (RedisError, OSError, TimeoutError) as problem:
+            raise CacheUnavailable(_words(problem)) from None
+        for key in keys:
+            await self._asked(self._client.delete(key))
 
     async def held(self, key: str) -> Held:
         """What is there, with the time that it has left.
@@ -68,7 +107,7 @@ class CacheServer:
         """
         try:
             value = await self._asked(self._client.get(key))
-        except _WrongType:
+        except _NotOurs:
             return Held(None, None)
         left_ms = int(await self._asked(self._client.pttl(key)))
         return Held(value, left_ms / 1000 if left_ms >= 0 else None)
@@ -131,8 +170,10 @@ class CacheServer:
             async with asyncio.timeout(ANSWER_LIMIT_S):
                 return await reply
         except ResponseError as refusal:
-            if str(refusal).startswith("WRONGTYPE"):
-                raise _WrongType from None
+            if str(refusal).startswith(_NOT_OURS):
+                raise _NotOurs from None
+            if isinstance(refusal, OutOfMemoryError):
+                raise _Full(_words(refusal)) from None
             raise CacheUnavailable(_words(refusal)) from None
         except (RedisError, OSError, TimeoutError) as problem:
             raise CacheUnavailable(_words(problem)) from None

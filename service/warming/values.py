@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from service.messages import Features, ModelRef, Name, Text
+from service.messages import Decisions, Features, ModelRef, Name, Text
 
 MOST_PAGES = 1_000
 """Item pages that one call may warm; a longer list is warmed call by call."""
@@ -23,6 +23,9 @@ class PageOf(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Nobody known without it."""
     deployment: Name | None = None
     """What serves them; without it the surface's own, whatever experiments run."""
+    force: Decisions = {}
+    """Experiment key to variant, as requests have it: the pages that these variants serve. Where an
+    experiment isolates its arms, these are other entries than everybody's."""
 
 
 class WarmRequest(PageOf, frozen=True, kw_only=True, forbid_unknown_fields=True):

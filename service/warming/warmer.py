@@ -2,19 +2,20 @@
 
 A page is scored and kept by the very parts that answer its requests, so that
 keys, epochs and values are theirs; nothing is recorded of it, as nobody sees it.
+Where pages are made of score rows, these are computed in its place.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
-from hashlib import blake2b
+from collections.abc import Awaitable, Callable
 
 import msgspec
-from msgspec import Struct
 
+from experiments.assignment import Units
 from service.cache import ScoreCache
 from service.clock import Clock
-from service.deployments import Deployment, Deployments
+from service.deployments import Deployments
+from service.deployments.segment_rows import SegmentRows
 from service.errors import (
     CacheOff,
     CacheUnavailable,
@@ -23,10 +24,12 @@ from service.errors import (
     QueueFull,
 )
 from service.feature_names import SURFACE, FeatureNames
-from service.messages import Features, RankRequest, UserRef
-from service.routing import Router
-from service.scoring import Fresh, SlateScorer, Wanted
+from service.messages import Features, RankRequest
+from service.routing import AS_CONFIGURED, Caching, Router
+from service.scoring import Fresh, SlateScorer
 from service.warming.pace import Pace
+from service.warming.pages import Pages
+from service.warming.rows import fill_rows
 from service.warming.server import CacheServer
 from service.warming.values import PageOf, WarmReply, WarmRequest
 
@@ -34,54 +37,11 @@ CALL_S = 1.0
 """A call ends after that time, wherever it has got to: callers see progress, drains end soon."""
 AT_ONCE = 4
 """Pages under way together: a batch for the engine, and no long wait for a live request."""
-_PATIENCE_MS = 10_000
 _RECOVERY_S = 3.0
 """Enough for a probe: a server that paused for a moment is back with it."""
 _LOOK_AGAIN_S = 0.05
 _TRIES = 5
 _CURSOR_TTL_S = 7 * 86_400
-
-
-class Pages(Struct, frozen=True):
-    """The pages that one call is about."""
-
-    of: PageOf
-    deployment: Deployment
-
-    @property
-    def top(self) -> int:
-        return len(self.deployment.bundle.popularity)
-
-    def request(self, place: int) -> RankRequest | None:
-        """The request of the page at a place of the popularity order; None: nothing is beside."""
-        bundle = self.deployment.bundle
-        anchor = str(bundle.item_ids[bundle.popularity[place]])
-        return self.request_of(anchor)
-
-    def request_of(self, anchor: str) -> RankRequest | None:
-        """The request of an item's page; None: nothing is beside it, or nobody knows it."""
-        candidates = self.deployment.candidates_of(anchor)
-        if not candidates:
-            return None
-        return RankRequest(
-            candidates=candidates,
-            anchor_item=anchor,
-            user=UserRef(id=self.of.user_id),
-            context=self.of.context,
-            priority="low",
-            timeout_ms=_PATIENCE_MS,
-        )
-
-    def wanted(self, request: RankRequest, now: float) -> Wanted:
-        """What a request of these asks of whoever scores it."""
-        rows = self.deployment.features.encode(request)
-        return Wanted(request, self.deployment, rows, now + _PATIENCE_MS / 1000)
-
-    def cursor_key(self, epoch: int) -> str:
-        """Where it is noted how far these pages are warm: gone with the epoch and the model."""
-        whose = msgspec.json.encode((self.of.context, self.of.user_id), order="sorted")
-        digest = blake2b(whose, digest_size=12).hexdigest()
-        return f"podium:{epoch}:{self.deployment.score_hash}:W:{digest}"
 
 
 class Warmer:
@@ -108,18 +68,31 @@ class Warmer:
         """The pages that are meant.
 
         Raises:
-            InvalidRequest: unknown deployment or context.
+            InvalidRequest: unknown deployment, experiment, variant or context.
             CacheOff: what serves them keeps nothing.
         """
         of = msgspec.structs.replace(of, context=self._context(of))
-        name = of.deployment or self._router.own(_surface(of))
+        name, caching = self._served(of)
         if name not in self._deployments:
             known = ", ".join(sorted(self._deployments))
             raise InvalidRequest(f"no deployment {name!r}; there are: {known}", "$.deployment")
         deployment = self._deployments[name]
-        if deployment.cache is None or deployment.settings.cache == "off":
+        if deployment.cache is None or (caching.mode or deployment.settings.cache) == "off":
             raise CacheOff(name)
-        return Pages(of, deployment)
+        return Pages(of, deployment, caching)
+
+    def _served(self, of: PageOf) -> tuple[str, Caching]:
+        """The deployment of the pages, and where its cache has them."""
+        surface = _surface(of)
+        if not of.force:
+            return of.deployment or self._router.own(surface), AS_CONFIGURED
+        if of.deployment is not None:
+            raise InvalidRequest(
+                "the forced variants say what serves: leave it out", "$.deployment"
+            )
+        units = Units(of.user_id, None)
+        routed = self._router.route(units, surface, context=of.context, force=of.force, external={})
+        return routed.deployment, routed.caching
 
     def _context(self, of: PageOf) -> Features:
         """As an item page has it: there, text that stands for a number is one."""
@@ -170,10 +143,8 @@ class Warmer:
         await self._server.keep(cursor, str(reached.next).encode(), _CURSOR_TTL_S)
 
     async def _epoch(self, pages: Pages) -> int:
-        cache = pages.deployment.cache
-        assert cache is not None, "it was looked at"
-        await self._connected(cache)
-        return cache.epoch
+        await self._connected(pages.cache)
+        return pages.cache.epoch
 
     async def _connected(self, cache: ScoreCache) -> None:
         """Wait a little for a server that is left alone for a moment."""
@@ -199,32 +170,62 @@ class Warmer:
             places = range(place, min(place + AT_ONCE, last))
             if not await pace.turn(len(places)):
                 break
-            done = await asyncio.gather(*(self._page(pages, one) for one in places))
-            await self._keep(pages, [fresh for _, fresh in done if fresh is not None])
-            ends.update(end for end, _ in done)
+            segments = pages.segments
+            ends.update(
+                await self._slates(pages, places)
+                if segments is None
+                else await self._rows(pages, places, segments)
+            )
             place = places.stop
         reply = _reply(wanted, pages, epoch, range(first, place), ends)
         return msgspec.structs.replace(reply, waited_s=round(pace.waited_s, 3))
 
-    async def _keep(self, pages: Pages, computed: list[Fresh]) -> None:
+    async def _slates(self, pages: Pages, places: range) -> list[str]:
+        """Compute and keep pages that are kept whole; how it went with each."""
+        done = await asyncio.gather(*(self._slate(pages, place) for place in places))
+        cache, computed = pages.cache, [fresh for _, fresh in done if fresh is not None]
+
+        async def put() -> None:
+            puts = [cache.put(f.key, f.scores, computed_s=f.computed_s) for f in computed]
+            await asyncio.gather(*puts)
+
+        await self._until_kept(cache, put)
+        return [end for end, _ in done]
+
+    async def _rows(self, pages: Pages, places: range, segments: SegmentRows) -> list[str]:
+        """Compute and keep the score rows of pages that are made of them; how it went with each."""
+        ends: list[str] = []
+
+        async def fill() -> None:
+            nonlocal ends
+            now = await asyncio.gather(*(self._filled(pages, place, segments) for place in places))
+            ends = ends or now  # another time finds what this one has computed
+
+        await self._until_kept(pages.cache, fill)
+        return ends
+
+    async def _until_kept(self, cache: ScoreCache, put: Callable[[], Awaitable[None]]) -> None:
         """Have scores kept, all of them.
 
         Raises:
             CacheUnavailable: the server does not take them.
         """
-        cache = pages.deployment.cache
-        assert cache is not None, "it was looked at"
         for _ in range(_TRIES):
             before = _lost(cache)
-            puts = [cache.put(f.key, f.scores, computed_s=f.computed_s) for f in computed]
-            await asyncio.gather(*puts)
+            await put()
             # Live traffic's count here too: then these are put once more than they need be.
             if _lost(cache) == before:
                 return
             await asyncio.sleep(_LOOK_AGAIN_S)
         raise CacheUnavailable("the cache server does not take what was computed")
 
-    async def _page(self, pages: Pages, place: int) -> tuple[str, Fresh | None]:
+    async def _filled(self, pages: Pages, place: int, segments: SegmentRows) -> str:
+        request = pages.request(place)
+        if request is None:
+            return "empty"
+        return await fill_rows(pages.wanted(request, self._clock.now()), segments)
+
+    async def _slate(self, pages: Pages, place: int) -> tuple[str, Fresh | None]:
         """How it went, as the field of a reply that counts it; and what is to be kept."""
         request = pages.request(place)
         if request is None:

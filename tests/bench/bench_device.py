@@ -1,6 +1,6 @@
 """The service side must never be the limit of a GPU: requests for a simulated device.
 
-    python -m tests.bench device [--quick] [--workers 2]
+    python -m tests.bench device [--quick] [--workers 2] [--instances 2]
 
 The device (`tests.bench.simulated_device`) works on one call at a time, 0.5 ms
 and 1 us per row, at most 1,024 rows: 6,700 rank-100 requests a second. It costs
@@ -59,6 +59,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     arguments.add_argument("--quick", action="store_true")
     arguments.add_argument("--workers", type=int, default=WORKERS)
+    arguments.add_argument("--instances", type=int, help="batches at a time of each worker")
     options = arguments.parse_args()
     plan = Plan(
         rounds=1 if options.quick else 3,
@@ -67,15 +68,17 @@ def main() -> None:
     )
     print(heading(plan), flush=True)
     with tempfile.TemporaryDirectory(prefix="podium-bench-") as folder:
-        measure_all(Path(folder), plan, options.workers)
+        measure_all(Path(folder), plan, options.workers, options.instances)
 
 
-def measure_all(scratch: Path, plan: Plan, workers: int) -> None:
+def measure_all(scratch: Path, plan: Plan, workers: int, instances: int | None) -> None:
     bundle = benchmark_bundle(Path(sys.prefix) / "bench" / "bundles")
     given = work(bundle, candidates=CANDIDATES)
     device = scratch / "device"
     new_device(device)
     settings = SETTINGS.format(workers=workers, models=bundle.path.parents[1], model=NAME)
+    if instances is not None:
+        settings += f"[batching]\ninstances = {instances}\n"
     root = Path(__file__).parents[2]
     environ = {DEVICE_FILE: str(device), "PYTHONPATH": f"{SITE}:{root}"}
     with running_podium("podium", settings, scratch, environ) as server:

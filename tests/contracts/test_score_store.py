@@ -1,4 +1,5 @@
-"""What every score store promises: the fake, the lean client and redis-py, on real servers."""
+"""What every score store promises: the fake, the lean client and redis-py, on real servers, and
+redis-py on a cluster of them."""
 
 import asyncio
 import time
@@ -11,7 +12,7 @@ import pytest
 from service.cache.store import ScoreStore, StoredEntry
 from service.settings import CacheSettings
 from service.testing import FakeClock, MemoryStore
-from tests.support.store_servers import open_store, redis_7, valkey_8
+from tests.support.store_servers import Cluster, open_store, redis_7, running_cluster, valkey_8
 from tests.support.valkey import ValkeyServer, eventually
 
 # Far above what an answer takes: here it is right answers that are looked at.
@@ -21,7 +22,11 @@ SERVERS: dict[str, Callable[[], Path] | None] = {
     "redis-7": redis_7,
     "valkey-8": valkey_8,
 }
-KINDS = ["memory", *(f"{c} on {s}" for s in SERVERS for c in ("lean", "redis-py"))]
+KINDS = [
+    "memory",
+    *(f"{c} on {s}" for s in SERVERS for c in ("lean", "redis-py")),
+    "redis-py on cluster",
+]
 
 
 @pytest.fixture(params=KINDS)
@@ -29,11 +34,22 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with running_cluster() as running:
+        yield running
+
+
 @pytest.fixture
-def server(kind: str) -> Iterator[ValkeyServer | None]:
-    """The server behind the store, if there is one."""
+def server(kind: str, request: pytest.FixtureRequest) -> Iterator[ValkeyServer | Cluster | None]:
+    """What is behind the store, if anything is; empty."""
     if kind == "memory":
         yield None
+        return
+    if kind.endswith("cluster"):
+        formed: Cluster = request.getfixturevalue("cluster")
+        formed.empty()
+        yield formed
         return
     find = SERVERS[kind.partition(" on ")[2]]
     with ValkeyServer(binary=find() if find else None) as running:
@@ -41,7 +57,7 @@ def server(kind: str) -> Iterator[ValkeyServer | None]:
 
 
 @pytest.fixture
-async def store(kind: str, server: ValkeyServer | None) -> AsyncIterator[ScoreStore]:
+async def store(kind: str, server: ValkeyServer | Cluster | None) -> AsyncIterator[ScoreStore]:
     if server is None:
         yield MemoryStore(FakeClock())
         return
@@ -182,7 +198,7 @@ async def test_giving_back_a_lock_that_was_never_taken_takes_it_from_nobody(stor
 
 
 @contextmanager
-def frozen(store: ScoreStore, server: ValkeyServer | None) -> Iterator[None]:
+def frozen(store: ScoreStore, server: ValkeyServer | Cluster | None) -> Iterator[None]:
     if server is None:
         assert isinstance(store, MemoryStore)
         store.get_s = 3600.0

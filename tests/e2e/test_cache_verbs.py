@@ -159,6 +159,10 @@ def test_what_cannot_be_done_is_one_line(podium):
     assert "no deployment 'x'" in podium("warm", "--deployment", "x", code=1)
     assert "unknown feature" in podium("warm", "--context", "colour=red", code=1)
     assert "NAME=VALUE" in podium("warm", "--context", "colour", code=2)
+    assert "no experiment 'x'" in podium("warm", "--variant", "x=y", code=1)
+    assert "no experiment 'x'" in podium("inspect", "--item", "i3", "--variant", "x=y", code=1)
+    assert "EXPERIMENT=NAME" in podium("warm", "--variant", "x", code=2)
+    assert "exclude" in podium("warm", "--variant", "x=y", "--deployment", "x", code=2)
     assert "unknown_item" in podium("inspect", "--item", "nothing", code=1)
 
 

@@ -46,6 +46,7 @@ PARAMETERS = {
         ("key", "query"),
         ("user_id", "query"),
         ("deployment", "query"),
+        ("force", "query"),
     },
     **{("post", f"/v1/experiments/{{key}}/{v}"): {("key", "path")} for v in VERBS},
     **{("post", f"/v1/models/{{name}}/{v}"): {("name", "path")} for v in CHANGES},

