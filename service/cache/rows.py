@@ -21,6 +21,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from ranking_models.schema import FeatureBatch, Float32, Int32
+from service.cache.metered import Metered
 from service.cache.row_codec import RowEntries, UInt16, decode_rows, encode_rows, scores_of
 from service.cache.row_keys import RowSpace, UInt64, row_space
 from service.cache.row_table import RowTable
@@ -176,7 +177,6 @@ class ScoreRows:
         self.segments, self._hash = segments, score_hash
         self.worth = RowWorth(settings.rows)
         self._cpu_s = cpu_s
-        self._fetches_begun = self._fetches_under_way = 0
         self._counts: Counter[str] = Counter()
 
     def space(self, context: FeatureBatch, arm: str = "") -> RowSpace:
@@ -297,21 +297,12 @@ class ScoreRows:
         if not self.worth.fetches():
             self.count(declined=1)
             return "declined", None
-        self._fetches_begun += 1
-        self._fetches_under_way += 1
-        begun, alone = self._fetches_begun, self._fetches_under_way == 1
-        began_s = self._cpu_s()
-        try:
-            outcome, rows = await self._read(space, positions, timeout_s)
-        finally:
-            self._fetches_under_way -= 1
+        metered = Metered(self._read(space, positions, timeout_s), self._cpu_s)
+        outcome, rows = await metered
         if rows is None:
             return outcome, None
-        # Beside other requests' fetches nobody can say whose time it was.
-        alone = alone and begun == self._fetches_begun
-        cpu_s = self._cpu_s() - began_s if alone else None
         hits = int(np.count_nonzero(rows.found))
-        self.worth.looked_up(len(positions), hits, cpu_s)
+        self.worth.looked_up(len(positions), hits, metered.took_s)
         self.count(fetches=1, store_hits=hits)
         return outcome, rows
 

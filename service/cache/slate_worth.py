@@ -135,7 +135,7 @@ class SlateWorth:
         Args:
             request: Whose slate it was.
             found: Whether it was there.
-            cpu_s: What it cost this thread; None where others ran meanwhile.
+            cpu_s: What it cost; None where that was not measured.
         """
         if request.anchor_item is not None:
             return

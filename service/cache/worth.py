@@ -79,7 +79,7 @@ class RowWorth:
         Args:
             rows: Asked for, one or more.
             found: Of these.
-            cpu_s: What it cost this thread; None where others ran meanwhile.
+            cpu_s: What it cost; None where that was not measured.
         """
         self._found += WEIGHT * (found / rows - self._found)
         if cpu_s is not None:

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from service.batching.records import ScoredRows, ScoredTooLate
 from service.cache import CacheLookup, ScoreCache, SlateKey
+from service.cache.metered import SAMPLED, Metered
 from service.clock import Clock
 from service.errors import DeadlineExpired, EngineFailed, RankingError
 from service.scoring.computing import Computing, End
@@ -62,7 +63,7 @@ class ExactScores:
         cpu_s: Callable[[], float] = time.thread_time,
     ) -> None:
         self._clock, self._cpu_s = clock, cpu_s
-        self._lookups_begun = self._lookups_under_way = 0
+        self._lookups = 0
         self._computing = Computing(telemetry=telemetry, clock=clock)
         self._renewing: dict[str, asyncio.Task[None]] = {}
         self.renewals = Renewals()
@@ -99,21 +100,18 @@ class ExactScores:
         self, wanted: Wanted, cache: ScoreCache, key: SlateKey, started: float
     ) -> CacheLookup:
         """Ask the store; learn what that costs, and what it is good for."""
-        self._lookups_begun += 1
-        self._lookups_under_way += 1
-        begun, alone = self._lookups_begun, self._lookups_under_way == 1
-        began_s = self._cpu_s()
-        try:
-            # The other half is for the engines, should the cache hang.
-            found = await cache.get(key, timeout_s=max(0.0, wanted.deadline - started) / 2)
-        finally:
-            self._lookups_under_way -= 1
-        worth = wanted.deployment.slate_worth
+        # The other half is for the engines, should the cache hang.
+        asking = cache.get(key, timeout_s=max(0.0, wanted.deadline - started) / 2)
+        worth, took_s = wanted.deployment.slate_worth, None
+        self._lookups += 1
+        if worth is not None and self._lookups % SAMPLED == 1:
+            metered = Metered(asking, self._cpu_s)
+            found = await metered
+            took_s = metered.took_s
+        else:
+            found = await asking
         if worth is not None and (found.scores is not None or found.outcome == "miss"):
-            # Beside other requests' lookups nobody can say whose time it was.
-            alone = alone and begun == self._lookups_begun
-            cpu_s = self._cpu_s() - began_s if alone else None
-            worth.looked_up(wanted.request, found=found.scores is not None, cpu_s=cpu_s)
+            worth.looked_up(wanted.request, found=found.scores is not None, cpu_s=took_s)
         return found
 
     async def stop(self) -> None:

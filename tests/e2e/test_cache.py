@@ -60,7 +60,7 @@ def server():
     # Short, so that the second level is asked as well. Nothing gets stale: what is computed anew
     # behind a reply shares its batch with live requests, and ONNX Runtime's last bit depends on
     # how large a batch is, with a cache and without.
-    settings = SETTINGS + '[cache]\nfirst_level_ttl_s = 0.1\ntimeout_s = 2.0\n'
+    settings = SETTINGS + "[cache]\nfirst_level_ttl_s = 0.1\ntimeout_s = 2.0\n"
     home = make_home(settings=settings, experiments=EXPERIMENTS)
     try:
         with launched(home) as running:

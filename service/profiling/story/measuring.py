@@ -16,6 +16,7 @@ from msgspec import Struct
 from service.errors import StartupError
 from service.profiling.story.servers import Server, busy_s
 from service.profiling.story.traffic import Shoppers, Stream
+from service.profiling.story.values import SUSTAINED_P99_MS
 
 OPEN_CONNECTIONS = 256
 MOST_PER_S_AND_WORKER = 5_000
@@ -115,10 +116,19 @@ class Runs:
         return sum(run.failed for run in self._runs if run.step == step)
 
     def best_connections(self, step: int, plan: Plan) -> int:
-        """With which the closed loop answers most."""
+        """With which the closed loop answers most: of those whose p99 is one that people would
+        serve with, if there are any."""
+
+        def of(count: int) -> Runs:
+            return self.of(step, "closed", count)
+
+        served = [
+            count
+            for count in plan.connections
+            if of(count).median(lambda run: run.p99_ms) <= SUSTAINED_P99_MS
+        ]
         return max(
-            plan.connections,
-            key=lambda count: self.of(step, "closed", count).median(lambda run: run.per_s),
+            served or plan.connections, key=lambda count: of(count).median(lambda run: run.per_s)
         )
 
 

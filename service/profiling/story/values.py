@@ -76,7 +76,8 @@ class StepFigures(Struct, frozen=True, kw_only=True):
     what: str
     """What really ran."""
     per_s: float
-    """Closed loop, at the better number of connections: answers with status 200."""
+    """Closed loop, at the better number of connections, of those with a p99 within
+    `SUSTAINED_P99_MS` if there are any: answers with status 200."""
     times: float
     """`per_s` by that of the first step that was measured."""
     connections: int

@@ -49,6 +49,17 @@ def test_one_lucky_round_does_not_count():
     assert RUNS.best_connections(2, PLAN) == 64
 
 
+@pytest.mark.parametrize(
+    ("p99_ms", "better"),
+    [((20.0, 50.0), 16), ((20.0, 35.0), 64), ((40.0, 50.0), 64), ((40.0, 20.0), 64)],
+)
+def test_a_rate_that_keeps_everybody_waiting_is_no_maximum_if_there_is_another(p99_ms, better):
+    few, many = p99_ms
+    runs = Runs([run(100.0, p99_ms=few), run(200.0, connections=64, p99_ms=many)])
+
+    assert runs.best_connections(2, PLAN) == better
+
+
 def test_the_open_loop_follows_the_steps_own_maximum():
     assert open_rate(RUNS, 2, PLAN, 0.7) == 0.7 * 200.0
     assert RUNS.of(2, "open", share=0.8).median(lambda one: one.per_s) == 80.0
