@@ -32,8 +32,8 @@ SlatesMode = Literal["auto", "always", "never"]
 
 MARGIN: Final = 2.0
 """How many times as much the dearer way must cost for the rule to change its mind."""
-WEIGHT: Final = 0.002
-"""Of the newest lookup in the share found: about the last 500 count."""
+WEIGHT: Final = 0.005
+"""Of the newest lookup in the share found: about the last 200 count."""
 COST_WEIGHT: Final = 0.02
 """Of the newest sample in the mean of a cost."""
 FIRST_SAMPLES: Final = 8
