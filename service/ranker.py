@@ -26,7 +26,7 @@ from service.known_pages import KnownPages
 from service.messages import Explanation, RankedItem, RankReply, RankRequest, Timing
 from service.plain_ranking import PlainRanker
 from service.routing import Interleave, Routed, Router
-from service.scoring import Fresh, Scoring, SlateScorer, SlateScores, Wanted, share_s
+from service.scoring import Fresh, Learns, Scoring, SlateScorer, SlateScores, Wanted, share_s
 from service.shadow.sampling import Copy
 from service.shadow.scorer import ShadowScorer
 from service.slate import best
@@ -172,14 +172,15 @@ class Ranker:
                 ranked = self._ranked(asked, begun, ranking)
                 ranking.end()
                 return ranked
-            if begun is not None:
+            if begun is not None and not isinstance(begun, Learns):
                 work = partial(self._scored, asked, begun, ranking)
                 return self._in_task(work, request, routed, ranking, arrived, then)
+            learns = begun
 
             def scored(end: ScoredRows | Exception) -> None:
-                then(self._submitted(asked, ranking, end))
+                then(self._submitted(asked, ranking, end, learns))
 
-            pending = self._scorer.submit(asked.wanted, scored)
+            pending = self._scorer.submit(asked.wanted, scored, learns)
         except Exception as error:
             if routed is not None:
                 self._lapsed(request, routed, arrived, error)
@@ -240,10 +241,14 @@ class Ranker:
         return self._submitted(asked, ranking, end)
 
     def _submitted(
-        self, asked: _Asked, ranking: Ranking, end: ScoredRows | Exception
+        self,
+        asked: _Asked,
+        ranking: Ranking,
+        end: ScoredRows | Exception,
+        learns: Learns | None = None,
     ) -> "Ranked | Exception":
         try:
-            scored = self._scorer.submitted(asked.wanted, end)
+            scored = self._scorer.submitted(asked.wanted, end, learns)
             ranked = self._ranked(asked, scored, ranking)
         except Exception as error:
             self._lapsed(asked.request, asked.routed, asked.arrived, error)

@@ -67,9 +67,13 @@ class MemoryScoreCache:
     def peek(self, key: SlateKey) -> CacheLookup | None:
         return None
 
-    async def get(self, key: SlateKey, *, timeout_s: float = math.inf) -> CacheLookup:
+    def turns_away(self) -> bool:
         if self.left_alone:
             self._counts["left_alone"] += 1
+        return self.left_alone
+
+    async def get(self, key: SlateKey, *, timeout_s: float = math.inf) -> CacheLookup:
+        if self.turns_away():
             return CacheLookup(outcome="open")
         self._clock.advance(max(0.0, min(self.lookup_s, timeout_s)))
         if self.fails or self.lookup_s >= timeout_s:
@@ -153,10 +157,14 @@ class MemoryStore:
     async def stop(self) -> None:
         """Nothing to close."""
 
-    async def get(self, keys: Sequence[str], *, timeout_s: float = math.inf) -> Fetched:
-        nothing = (None,) * len(keys)
+    def turns_away(self) -> bool:
         if self.left_alone:
             self._counts["left_alone"] += 1
+        return self.left_alone
+
+    async def get(self, keys: Sequence[str], *, timeout_s: float = math.inf) -> Fetched:
+        nothing = (None,) * len(keys)
+        if self.turns_away():
             return Fetched("open", nothing)
         self._clock.advance(max(0.0, min(self.get_s, timeout_s)))
         if self.fails or self.get_s >= timeout_s:

@@ -113,6 +113,13 @@ class ScoreCache(Protocol):
         """
         ...
 
+    def turns_away(self) -> bool:
+        """Whether `get` would ask nobody now, as the cache keeps failing.
+
+        Counted as a lookup that was not made: who hears yes does not call `get`.
+        """
+        ...
+
     async def get(self, key: SlateKey, *, timeout_s: float = math.inf) -> CacheLookup:
         """Look a slate up beyond this process, after `peek` found nothing.
 

@@ -128,10 +128,16 @@ class GuardedStore:
             counters=StoreCounters(**self._counts, lost_connections=self._link.lost),
         )
 
-    async def get(self, keys: Sequence[str], *, timeout_s: float = math.inf) -> Fetched:
-        """Read values within the cache timeout and the caller's."""
+    def turns_away(self) -> bool:
+        """Whether nothing is asked now; counted as a lookup that was not made."""
         if self._breaker.is_open:
             self._counts["left_alone"] += 1
+            return True
+        return False
+
+    async def get(self, keys: Sequence[str], *, timeout_s: float = math.inf) -> Fetched:
+        """Read values within the cache timeout and the caller's."""
+        if self.turns_away():
             return Fetched("open", (None,) * len(keys))
         if not keys:
             return Fetched("ok", ())

@@ -102,6 +102,10 @@ class SlateCache:
             self._counts["process_hits"] += 1
         return found
 
+    def turns_away(self) -> bool:
+        """Whether the store is left alone; see `ScoreCache.turns_away`."""
+        return self._store.turns_away()
+
     async def get(self, key: SlateKey, *, timeout_s: float = math.inf) -> CacheLookup:
         """Look a slate up in the store: one round trip."""
         fetched = await self._store.get((key.text,), timeout_s=timeout_s)

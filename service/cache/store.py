@@ -96,6 +96,10 @@ class ScoreStore(Protocol):
         """Stop looking, and close the connections."""
         ...
 
+    def turns_away(self) -> bool:
+        """Whether nothing is asked now, as the servers keep failing: a lookup that was not made."""
+        ...
+
     async def get(self, keys: Sequence[str], *, timeout_s: float = math.inf) -> Fetched:
         """Read values, in one round trip per node.
 

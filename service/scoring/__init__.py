@@ -5,6 +5,15 @@ module for each mode.
 """
 
 from service.scoring.scorer import Scoring, SlateScorer
-from service.scoring.slates import BYPASS, Fresh, SlateScores, Wanted, share_s
+from service.scoring.slates import BYPASS, Fresh, Learns, SlateScores, Wanted, share_s
 
-__all__ = ["BYPASS", "Fresh", "Scoring", "SlateScorer", "SlateScores", "Wanted", "share_s"]
+__all__ = [
+    "BYPASS",
+    "Fresh",
+    "Learns",
+    "Scoring",
+    "SlateScorer",
+    "SlateScores",
+    "Wanted",
+    "share_s",
+]

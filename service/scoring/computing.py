@@ -14,7 +14,7 @@ from service.cache.flights import Flights, Launch
 from service.clock import Clock
 from service.errors import DeadlineExpired, DeadlineUnreachable
 from service.messages import Priority
-from service.scoring.slates import Wanted
+from service.scoring.slates import Learns, Wanted
 from service.telemetry import Telemetry
 
 WAIT_FOR_OTHERS_S = 0.005
@@ -220,11 +220,10 @@ def _place(key: SlateKey, batcher: Batcher, priority: Priority, under_way: Fligh
 
 def _learning(cache: ScoreCache, key: SlateKey, tell: Callable[[End], None]) -> Then:
     """Lets this process's cache know the scores before anybody else asks for them."""
+    learns = Learns(cache, key)
 
     def told(end: ScoredRows | Exception) -> None:
-        scored = end.scored if isinstance(end, ScoredTooLate) else end
-        if isinstance(scored, ScoredRows) and not scored.fallback:
-            cache.learn(key, scored.scores, computed_s=scored.engine_s)
+        learns.told(end)
         tell(end)
 
     return told

@@ -12,11 +12,13 @@ from service.scoring.exact import ExactScores, Renewals
 from service.scoring.segment import SegmentScores
 from service.scoring.slates import (
     NOT_ASKED,
+    Learns,
     SlateScores,
     Wanted,
     by_popularity,
     computed,
     in_need,
+    last_resort,
 )
 from service.settings import CacheMode
 from service.telemetry import Telemetry
@@ -42,12 +44,12 @@ class SlateScorer:
         """Give up what is done behind replies."""
         await self._exact.stop()
 
-    def begin(self, wanted: Wanted) -> SlateScores | Scoring | None:
+    def begin(self, wanted: Wanted) -> SlateScores | Scoring | Learns | None:
         """Go as far as nothing has to be waited for.
 
         Returns:
-            The scores; or what to call and await for them; None: an engine is all that is to be
-            waited for, see `submit`.
+            The scores; or what to call and await for them. Else an engine is all that is to be
+            waited for, see `submit`: None, or who is to learn the scores.
         """
         deployment = wanted.deployment
         mode, segments = mode_of(wanted), deployment.segments
@@ -58,6 +60,8 @@ class SlateScorer:
         if cache is not None and _asks(wanted):
             key = key_of(wanted, cache)
             known = self._exact.at_once(wanted, cache, key)
+            if known is None and cache.turns_away():
+                return Learns(cache, key)
             return known or partial(self._exact.scores, wanted, cache, key)
         return by_popularity(deployment, wanted.rows) if deployment.batcher is None else None
 
@@ -73,12 +77,13 @@ class SlateScorer:
         begun = self.begin(wanted)
         if isinstance(begun, SlateScores):
             return begun
-        if begun is not None:
+        if begun is not None and not isinstance(begun, Learns):
             return await begun()
         batcher = wanted.deployment.batcher
         assert batcher is not None
+        end: ScoredRows | Exception
         try:
-            done = await batcher.score(
+            end = await batcher.score(
                 wanted.deployment.features.rows(wanted.rows),
                 deadline=wanted.deadline,
                 priority=wanted.request.priority,
@@ -86,15 +91,18 @@ class SlateScorer:
                 context=self._telemetry.sampled_request(),
             )
         except (DeadlineExpired, EngineFailed) as why:
-            return in_need(wanted, NOT_ASKED, why)
-        return computed(wanted.deployment, NOT_ASKED, done)
+            end = why
+        if begun is not None:
+            begun.told(end)
+        return self.submitted(wanted, end, begun)
 
-    def submit(self, wanted: Wanted, then: Then) -> Pending:
-        """Do what `scores` does, where `begin` gave None.
+    def submit(self, wanted: Wanted, then: Then, learns: Learns | None = None) -> Pending:
+        """Do what `scores` does, where an engine is all that is to be waited for.
 
         Args:
             wanted: The request.
             then: Told how it ended, on a later turn of the event loop; see `submitted`.
+            learns: What `begin` gave.
 
         Returns:
             What to `cancel` if nobody waits any more.
@@ -104,23 +112,34 @@ class SlateScorer:
         """
         batcher = wanted.deployment.batcher
         assert batcher is not None
+
+        def told(end: ScoredRows | Exception) -> None:
+            if learns is not None:
+                learns.told(end)
+            then(end)
+
         return batcher.submit(
             wanted.deployment.features.rows(wanted.rows),
             deadline=wanted.deadline,
-            then=then,
+            then=told,
             priority=wanted.request.priority,
             deployment=wanted.deployment.name,
             context=self._telemetry.sampled_request(),
         )
 
     @staticmethod
-    def submitted(wanted: Wanted, end: ScoredRows | Exception) -> SlateScores:
+    def submitted(
+        wanted: Wanted, end: ScoredRows | Exception, learns: Learns | None = None
+    ) -> SlateScores:
         """What `scores` gives, or raises, once `submit` has told how it ended."""
         if isinstance(end, ScoredRows):
             return computed(wanted.deployment, NOT_ASKED, end)
-        if isinstance(end, DeadlineExpired | EngineFailed):
-            return in_need(wanted, NOT_ASKED, end)
-        raise end
+        if not isinstance(end, DeadlineExpired | EngineFailed):
+            raise end
+        kept = None if learns is None else learns.cache.left(learns.key)
+        if kept is not None:
+            return last_resort(wanted, NOT_ASKED, kept, end, None)
+        return in_need(wanted, NOT_ASKED, end)
 
 
 def mode_of(wanted: Wanted) -> CacheMode:

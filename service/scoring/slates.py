@@ -6,8 +6,8 @@ import msgspec
 from msgspec import Struct
 
 from ranking_models.schema import FeatureValue, Float32
-from service.batching.records import ScoredRows
-from service.cache import CacheLookup, SlateKey
+from service.batching.records import ScoredRows, ScoredTooLate
+from service.cache import CacheLookup, ScoreCache, SlateKey
 from service.deployments import Deployment
 from service.deployments.recovery import can_score
 from service.errors import DeadlineExpired, DeadlinePassed, EngineFailed, EnginesFailed
@@ -74,6 +74,19 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 NOT_ASKED = Asked()
+
+
+class Learns(Struct, frozen=True):
+    """Nobody is asked for a slate, and this process keeps what is computed."""
+
+    cache: ScoreCache
+    key: SlateKey
+
+    def told(self, end: ScoredRows | Exception) -> None:
+        """How computing it ended."""
+        scored = end.scored if isinstance(end, ScoredTooLate) else end
+        if isinstance(scored, ScoredRows) and not scored.fallback:
+            self.cache.learn(self.key, scored.scores, computed_s=scored.engine_s)
 
 
 def answer(lookup: CacheLookup, key: SlateKey, took_s: float) -> Asked:

@@ -533,3 +533,54 @@ async def test_what_lookups_cost_and_bring_is_learnt(tiny_bundle, clock, store):
     assert report.lookup_s is not None
     assert report.lookup_s > 0
     assert report.scoring_s is not None
+
+
+# --- while the cache server is left alone ---
+
+
+async def test_while_the_server_is_left_alone_this_process_still_knows_what_it_computed(
+    served, store
+):
+    engine = FakeEngine()
+    process = served(engine)
+    store.left_alone = True
+
+    first, second = [await process.serve(*ITEMS) for _ in range(2)]
+
+    assert (first.cache.result, second.cache.result) == ("bypass", "hit")
+    assert second.cache.level == "process"
+    assert second.items == first.items
+    assert engine.calls == [3]
+    assert store.status().counters.left_alone == 1
+
+
+async def test_then_engines_that_fail_as_well_leave_what_this_process_has(served, store, clock):
+    engine = FaultyEngine(FakeEngine())
+    process = served(engine)
+    store.left_alone = True
+    computed = await process.serve(*ITEMS)
+    clock.advance(SETTINGS.first_level_ttl_s + 0.1)
+    engine.fail_for(1000, clock)
+
+    stale = await process.serve(*ITEMS)
+    other = await process.serve(*ITEMS[:2])
+
+    assert (stale.degraded, stale.items) == ("stale", computed.items)
+    assert other.degraded == "popularity"
+
+
+async def test_submitted_and_awaited_requests_end_alike_while_it_is_left_alone(served, store):
+    process = served(FakeEngine())
+    store.left_alone = True
+    told = asyncio.get_running_loop().create_future()
+    asked = RankRequest(candidates=ITEMS)
+
+    process.ranker.submit(asked, arrived=process.clock.now(), then=told.set_result)
+    submitted = await told
+    awaited = await process.ranker.rank(
+        msgspec.structs.replace(asked, candidates=ITEMS[::-1]), arrived=process.clock.now()
+    )
+
+    assert submitted.reply.cache == awaited.reply.cache
+    assert submitted.reply.items == awaited.reply.items
+    assert submitted.fresh is None
