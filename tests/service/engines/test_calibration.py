@@ -6,6 +6,7 @@ import pytest
 from ranking_models.bundle import Bundle
 from service.engines.calibration import (
     BESIDE_S,
+    NEARLY,
     SIZES,
     best_batch_rows,
     best_call_rows,
@@ -44,14 +45,14 @@ class Machine:
         return best_batch_rows(self, random_batch, timer=self.clock.now, **limits)
 
 
-def leaves_the_cache(rows, best=400):
+def leaves_the_cache(rows, best=400, call_s=200e-6):
     """Rows get cheaper up to the best size and dearer beyond it."""
-    return 200e-6 + 2e-6 * rows * (1.0 if rows <= best else 2.0)
+    return call_s + 2e-6 * rows * (1.0 if rows <= best else 2.0)
 
 
 @pytest.mark.parametrize("best", [200, 400, 800])
 def test_it_finds_where_rows_are_cheapest(best):
-    machine = Machine(lambda rows, call: leaves_the_cache(rows, best))
+    machine = Machine(lambda rows, call: leaves_the_cache(rows, best, call_s=400e-6))
 
     assert machine.best() == best
 
@@ -62,7 +63,7 @@ def test_of_sizes_that_are_nearly_as_good_it_takes_the_smallest():
     chosen = machine.best()
 
     rates = {rows: rows / (BESIDE_S + 1e-4 + 1e-5 * rows) for rows in SIZES}
-    assert chosen == min(r for r, rate in rates.items() if rate >= 0.97 * max(rates.values()))
+    assert chosen == min(r for r, rate in rates.items() if rate >= NEARLY * max(rates.values()))
     assert chosen < 1600
 
 
@@ -70,7 +71,7 @@ def test_what_a_batch_costs_beside_the_call_counts():
     """A call without any fixed cost would be best with the fewest rows."""
     machine = Machine(lambda rows, call: 2e-6 * rows)
 
-    assert machine.best() == 800  # of its 1.7 ms, 4 % are beside the call; of 600 rows' 6 %
+    assert machine.best() == 600  # of its 1.3 ms, 6 % are beside the call; of 400 rows' 9 %
 
 
 def test_calls_that_were_disturbed_do_not_count():
