@@ -148,8 +148,9 @@ class CacheSettings(Section, frozen=True, kw_only=True):
     does, before it computes a row."""
     slates: Literal["auto", "always", "never"] = "auto"
     """Whether rank requests ask Redis for whole slates. auto: a worker that is busy asks only for
-    kinds of requests (of a surface, by users with or without a name) that find enough for it to
-    cost less than to score them, as measured. Item pages always ask."""
+    what it was asked lately, and for kinds of requests (of a surface, by users with or without a
+    name) that find enough for it to cost less than to score them, as measured. Item pages always
+    ask."""
 
 
 class BatchPolicy(Section, frozen=True, kw_only=True):
