@@ -24,6 +24,7 @@ from zlib import crc32
 
 from msgspec import Struct
 
+from service.cache.costs import Costs
 from service.cpu_time import wanted_cpu_s
 from service.feature_names import SURFACE
 from service.messages import RankRequest
@@ -34,16 +35,10 @@ MARGIN: Final = 2.0
 """How many times as much the dearer way must cost for the rule to change its mind."""
 WEIGHT: Final = 0.005
 """Of the newest lookup in the share found: about the last 200 count."""
-COST_WEIGHT: Final = 0.02
-"""Of the newest sample in the mean of a cost."""
-FIRST_SAMPLES: Final = 8
-"""Before so many lookups were measured, all are made: that is how their cost is learnt."""
 EXPLORED: Final = 32
 """One request in so many asks although it does not pay."""
 REMEMBERED: Final = 16_384
 """So many different requests at least, the newest, are known when they come again."""
-OUTLIER: Final = 4.0
-"""A sample counts at most so many times the mean: whatever else ran meanwhile was no lookup."""
 BUSY: Final = 0.8
 """Share of one core that this process must want for its time to be worth saving."""
 IDLE: Final = 0.5
@@ -97,9 +92,7 @@ class SlateWorth:
     ) -> None:
         self._mode, self._now, self._cpu_s = mode, now, cpu_s
         self._demand: dict[Kind, _Demand] = {}
-        self._samples = 0
-        self._lookup_s = 0.0
-        self._scoring_s: float | None = None
+        self._costs = Costs()
         self._lately: set[int] = set()
         self._before: set[int] = set()
         self._is_busy = False
@@ -140,10 +133,7 @@ class SlateWorth:
         if request.anchor_item is not None:
             return
         if cpu_s is not None:
-            sample_s = min(cpu_s, OUTLIER * self._lookup_s) if self._samples else cpu_s
-            self._samples += 1
-            weight = max(COST_WEIGHT, 1 / self._samples)
-            self._lookup_s += weight * (sample_s - self._lookup_s)
+            self._costs.looked_up(cpu_s)
         self._learn(self._demand_of(_kind(request)), asked=True, found=found)
 
     def _learn(self, demand: _Demand, *, asked: bool, found: bool) -> None:
@@ -153,15 +143,14 @@ class SlateWorth:
 
     def scored(self, engine_s: float) -> None:
         """Take in what an engine took for the rows of a request."""
-        before = engine_s if self._scoring_s is None else self._scoring_s
-        self._scoring_s = before + COST_WEIGHT * (engine_s - before)
+        self._costs.scored(engine_s)
 
     def report(self) -> SlateWorthReport:
         """How the two ways compare now."""
         declined = sum(not one.pays for one in self._demand.values()) if self.declines else 0
         return SlateWorthReport(
-            lookup_s=self._lookup_s if self._samples else None,
-            scoring_s=self._scoring_s,
+            lookup_s=self._costs.lookup_s,
+            scoring_s=self._costs.scoring_s,
             declined=declined,
         )
 
@@ -173,11 +162,12 @@ class SlateWorth:
         return known
 
     def _decide(self, demand: _Demand) -> None:
-        if self._samples < FIRST_SAMPLES or self._scoring_s is None:
+        if (known := self._costs.known) is None:
             return
+        lookup_s, scoring_s = known
         # What is not found is stored when it is computed, which costs as much again.
-        cost_s = self._lookup_s * (demand.asked + 1 - demand.found)
-        saved_s = demand.found * self._scoring_s
+        cost_s = lookup_s * (demand.asked + 1 - demand.found)
+        saved_s = demand.found * scoring_s
         if demand.pays:
             demand.pays = cost_s <= MARGIN * saved_s
         else:

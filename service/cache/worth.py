@@ -16,18 +16,14 @@ from typing import Literal
 
 from msgspec import Struct
 
+from service.cache.costs import WEIGHT, Costs
+
 RowsMode = Literal["auto", "always", "never"]
 
 MARGIN = 1.25
 """How many times as much the dearer way must cost for the rule to change its mind."""
-WEIGHT = 0.02
-"""Of the newest sample in a mean: about the last 50 count."""
-FIRST_SAMPLES = 8
-"""Before so many lookups were measured, rows are fetched: that is how the cost is learnt."""
 EXPLORED = 50
 """One request in so many fetches although it does not pay."""
-OUTLIER = 4.0
-"""A sample counts at most so many times the mean: whatever else ran meanwhile was no lookup."""
 
 
 class WorthReport(Struct, frozen=True, kw_only=True):
@@ -57,10 +53,8 @@ class RowWorth:
     def __init__(self, mode: RowsMode) -> None:
         self._mode = mode
         self._pays = True
-        self._samples = 0
         self._declined = 0
-        self._lookup_s = 0.0
-        self._scoring_s: float | None = None
+        self._costs = Costs()
         self._found = 1.0
         self._changes = 0
 
@@ -83,37 +77,31 @@ class RowWorth:
         """
         self._found += WEIGHT * (found / rows - self._found)
         if cpu_s is not None:
-            sample_s = cpu_s / rows
-            if self._samples:
-                sample_s = min(sample_s, OUTLIER * self._lookup_s)
-            weight = max(WEIGHT, 1 / (self._samples + 1))
-            self._lookup_s += weight * (sample_s - self._lookup_s)
-            self._samples += 1
+            self._costs.looked_up(cpu_s / rows)
         self._decide()
 
     def scoring_costs(self, row_s: float | None) -> None:
         """Take in what the engine has learnt that a row takes; None: nothing yet."""
-        if row_s is None:
-            return
-        before = row_s if self._scoring_s is None else self._scoring_s
-        self._scoring_s = before + WEIGHT * (row_s - before)
+        if row_s is not None:
+            self._costs.scored(row_s)
 
     def report(self) -> WorthReport:
         """How the two ways compare now."""
         return WorthReport(
             fetching=self._pays if self._mode == "auto" else self._mode == "always",
             forced=self._mode != "auto",
-            lookup_row_s=self._lookup_s if self._samples else None,
-            scoring_row_s=self._scoring_s,
+            lookup_row_s=self._costs.lookup_s,
+            scoring_row_s=self._costs.scoring_s,
             found=self._found,
             changes=self._changes,
         )
 
     def _decide(self) -> None:
-        if self._samples < FIRST_SAMPLES or self._scoring_s is None:
+        if (known := self._costs.known) is None:
             return
-        saved_s = self._found * self._scoring_s
-        dearer, cheaper = self._lookup_s > MARGIN * saved_s, MARGIN * self._lookup_s < saved_s
+        lookup_s, scoring_s = known
+        saved_s = self._found * scoring_s
+        dearer, cheaper = lookup_s > MARGIN * saved_s, MARGIN * lookup_s < saved_s
         if (self._pays and dearer) or (not self._pays and cheaper):
             self._pays = not self._pays
             self._changes += 1

@@ -7,7 +7,6 @@ from functools import partial
 from msgspec import Struct
 
 from service.batching.batcher import Batcher
-from service.batching.pending import Then
 from service.batching.records import ScoredRows, ScoredTooLate
 from service.cache import CacheLookup, ScoreCache, SlateKey
 from service.cache.flights import Flights, Launch
@@ -135,7 +134,7 @@ class Computing:
             return batcher.submit(
                 wanted.deployment.features.rows(wanted.rows),
                 deadline=deadline,
-                then=_learning(cache, key, tell),
+                then=Learns(cache, key).telling(tell),
                 priority=priority or wanted.request.priority,
                 deployment=wanted.deployment.name,
                 context=self._telemetry.sampled_request() if priority is None else None,
@@ -216,17 +215,6 @@ def _place(key: SlateKey, batcher: Batcher, priority: Priority, under_way: Fligh
         if (place := (batcher, key.text, other)) in under_way:
             return place
     return (batcher, key.text, priority)
-
-
-def _learning(cache: ScoreCache, key: SlateKey, tell: Callable[[End], None]) -> Then:
-    """Lets this process's cache know the scores before anybody else asks for them."""
-    learns = Learns(cache, key)
-
-    def told(end: ScoredRows | Exception) -> None:
-        learns.told(end)
-        tell(end)
-
-    return told
 
 
 def _resolve(answer: "asyncio.Future[tuple[End, bool]]", end: End, first: bool) -> bool:

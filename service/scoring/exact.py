@@ -6,8 +6,6 @@ is due, and computed at once where the cache has none.
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Callable
 from contextvars import Context
 from typing import Final
 
@@ -55,14 +53,8 @@ class Renewals(Struct):
 class ExactScores:
     """Finds or computes the scores of whole slates. For one event loop."""
 
-    def __init__(
-        self,
-        *,
-        telemetry: Telemetry,
-        clock: Clock,
-        cpu_s: Callable[[], float] = time.thread_time,
-    ) -> None:
-        self._clock, self._cpu_s = clock, cpu_s
+    def __init__(self, *, telemetry: Telemetry, clock: Clock) -> None:
+        self._clock = clock
         self._lookups = 0
         self._computing = Computing(telemetry=telemetry, clock=clock)
         self._renewing: dict[str, asyncio.Task[None]] = {}
@@ -105,7 +97,7 @@ class ExactScores:
         worth, took_s = wanted.deployment.slate_worth, None
         self._lookups += 1
         if worth is not None and self._lookups % SAMPLED == 1:
-            metered = Metered(asking, self._cpu_s)
+            metered = Metered(asking)
             found = await metered
             took_s = metered.took_s
         else:

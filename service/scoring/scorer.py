@@ -112,16 +112,10 @@ class SlateScorer:
         """
         batcher = wanted.deployment.batcher
         assert batcher is not None
-
-        def told(end: ScoredRows | Exception) -> None:
-            if learns is not None:
-                learns.told(end)
-            then(end)
-
         return batcher.submit(
             wanted.deployment.features.rows(wanted.rows),
             deadline=wanted.deadline,
-            then=told,
+            then=then if learns is None else learns.telling(then),
             priority=wanted.request.priority,
             deployment=wanted.deployment.name,
             context=self._telemetry.sampled_request(),

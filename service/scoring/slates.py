@@ -1,11 +1,12 @@
 """What is asked for, the scores of a slate, and what they are made into."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 from msgspec import Struct
 
 from ranking_models.schema import FeatureValue, Float32
+from service.batching.pending import Then
 from service.batching.records import ScoredRows, ScoredTooLate
 from service.cache import CacheLookup, ScoreCache, SlateKey
 from service.deployments import Deployment
@@ -81,6 +82,15 @@ class Learns(Struct, frozen=True):
 
     cache: ScoreCache
     key: SlateKey
+
+    def telling(self, tell: Callable[[ScoredRows | Exception], object]) -> Then:
+        """Tells how it ended, once this process knows the scores: before anybody else asks."""
+
+        def told(end: ScoredRows | Exception) -> None:
+            self.told(end)
+            tell(end)
+
+        return told
 
     def told(self, end: ScoredRows | Exception) -> None:
         """How computing it ended."""

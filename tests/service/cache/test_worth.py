@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from service.cache.worth import EXPLORED, FIRST_SAMPLES, RowWorth
+from service.cache.costs import FIRST_SAMPLES
+from service.cache.worth import EXPLORED, RowWorth
 
 DEAR_S, CHEAP_S = 8e-6, 1e-6
 SCORING_S = 3e-6
