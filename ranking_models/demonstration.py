@@ -68,6 +68,7 @@ def make_bundle(
             name=recipe.name,
             created=created,
             precisions=recipe.precisions,
+            cache_modes=recipe.cache_modes,
             progress=exporting,
         )
 

@@ -1,17 +1,16 @@
 """What a log is, for the manifest of a model that was made from it."""
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from ranking_models.logs import Logs
 from ranking_models.manifest import DataSource
 
+if TYPE_CHECKING:  # which brings pyarrow
+    from ranking_models.logs import Logs
 
-def data_source(logs: Logs) -> DataSource:
+
+def data_source(logs: "Logs") -> DataSource:
     """Its name, licence, sizes and time span."""
-
-    def rfc3339(seconds: float) -> str:
-        return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
-
     return DataSource(
         name=logs.declared.name,
         licence=logs.declared.licence,
@@ -21,3 +20,8 @@ def data_source(logs: Logs) -> DataSource:
         first_event=rfc3339(float(logs.seconds.min())),
         last_event=rfc3339(float(logs.seconds.max())),
     )
+
+
+def rfc3339(seconds: float) -> str:
+    """Unix time as text."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

@@ -205,10 +205,12 @@ class ModeCost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rows_saved: float
     """Share of a list's candidates that no engine scores once all rows are cached, 0..1."""
     figures: dict[str, Interval]
-    """By metric, with its 95 % interval. On held-out rows: ``auc``, ``gauc``, ``ndcg_rows``; on
-    lists of one click among candidates drawn from the catalogue: ``ndcg``, ``hit_rate``, and
-    ``overlap``, the share of the exact first k that are the mode's first k; on whole catalogues:
-    ``catalogue_overlap``. What a mode cannot change, or these rows cannot have, is left out."""
+    """By metric, with its 95 % interval. On held-out rows: ``auc``, ``gauc``, ``ndcg_rows``, none
+    of which segment_rescore has, since it orders requests; on lists of one click among candidates
+    drawn from the catalogue: ``list_auc``, the share of the other candidates behind the click,
+    ``ndcg``, ``hit_rate``, and ``overlap``, the share of the exact first k that are the mode's
+    first k; on whole catalogues: ``catalogue_overlap``. What these rows are too few for is left
+    out."""
     change: dict[str, Interval] = {}
     """This minus exact, paired: what both share cancels out."""
 
@@ -225,6 +227,8 @@ class Segments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Share of the variance of users' log odds that the groups explain, 0..1."""
     modes: tuple[ModeCost, ...] | msgspec.UnsetType = msgspec.UNSET
     """What ranking by segment costs, on the run's held-out rows; if the export measured it."""
+    modes_on: str | msgspec.UnsetType = msgspec.UNSET
+    """On which rows and lists, in words."""
 
 
 class CandidateFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

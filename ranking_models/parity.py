@@ -15,6 +15,16 @@ from ranking_models.schema import FeatureBatch, Float32
 Scorer = Callable[[FeatureBatch], Float32]
 
 
+def in_batches(score: Scorer, most: int) -> Scorer:
+    """A scorer of any number of rows from one that takes so many in a call."""
+
+    def all_rows(batch: FeatureBatch) -> Float32:
+        parts = [slice(at, at + most) for at in range(0, batch.rows, most)]
+        return np.concatenate([score(batch.take(part)) for part in parts])
+
+    return all_rows
+
+
 class ParityFailed(InputError):
     """Scores are further from the reference than allowed."""
 

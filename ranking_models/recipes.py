@@ -37,6 +37,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         double=True,  # so that another machine makes the same scores
     )
     precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
+    cache_modes: bool = True
+    """Whether the manifest says what the cache's modes cost."""
 
     @property
     def digest(self) -> str:
@@ -62,6 +64,7 @@ STORY = Recipe(
         double=False,  # which would take twice as long; nobody compares two makings of it
     ),
     precisions=("fp32", "int8-cpu"),
+    cache_modes=False,  # the story is told with exact scores
 )
 """The ranker of ``podium bench --story``: of a size that is served, not of one that fits into a
 repository. Made where it is measured, in about a minute on two cores."""

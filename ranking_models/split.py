@@ -5,17 +5,27 @@ before it to validation, so that no row is judged by what came after it from
 the same user (`per_user`) or from anybody (`global_`).
 """
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from ranking_models.errors import InputError
-from ranking_models.logs import Logs
 from ranking_models.schema import Int32
 
+if TYPE_CHECKING:  # which brings pyarrow
+    from ranking_models.logs import Logs
+
 SplitName = Literal["user", "global"]
+SPLIT_WORDS: dict[SplitName, str] = {
+    "user": "last tenth of each user's rows by time",
+    "global": "last tenth of all rows by time",
+}
+"""What the test part is, as a manifest says it."""
+
+HELD_OUT_ROWS = 20_000
+"""That a run keeps of the test part."""
 
 Rows = npt.NDArray[np.intp]
 
@@ -30,7 +40,7 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     """The test part in words."""
 
 
-def split_logs(logs: Logs, name: SplitName) -> Split:
+def split_logs(logs: "Logs", name: SplitName) -> Split:
     """Split a log by time.
 
     ``user``: of a user with n rows the last ``n // 10`` are the test and the
@@ -70,7 +80,7 @@ def per_user(user: Int32, seconds: npt.NDArray[np.float64], *, users: int) -> Sp
     from_end = np.empty(len(user), np.intp)  # 1 is the user's last row
     from_end[order] = (sizes_before + sizes)[user[order]] - rows
     tenth = np.where(user < users, sizes[user] // 10, 0)
-    return _cut(from_end, tenth, "last tenth of each user's rows by time")
+    return _cut(from_end, tenth, SPLIT_WORDS["user"])
 
 
 def global_(seconds: npt.NDArray[np.float64]) -> Split:
@@ -78,7 +88,14 @@ def global_(seconds: npt.NDArray[np.float64]) -> Split:
     rows = np.arange(len(seconds))
     from_end = np.empty(len(seconds), np.intp)
     from_end[np.lexsort((rows, seconds))] = len(seconds) - rows
-    return _cut(from_end, np.full(len(rows), len(rows) // 10), "last tenth of all rows by time")
+    return _cut(from_end, np.full(len(rows), len(rows) // 10), SPLIT_WORDS["global"])
+
+
+def drawn(rows: Rows, most: int, *, seed: int) -> Rows:
+    """All rows, or so many of them at random, ascending."""
+    if len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
 
 def _cut(from_end: Rows, tenth: Rows, description: str) -> Split:

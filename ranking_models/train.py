@@ -43,10 +43,8 @@ from ranking_models.manifest import Lineage, Quality
 from ranking_models.nn import RankingNetwork, restore
 from ranking_models.run import ReleaseOn, Table, TrainedRun, Training
 from ranking_models.schema import FeatureBatch, FeatureSchema
-from ranking_models.split import Rows, Split, SplitName, split_logs
+from ranking_models.split import HELD_OUT_ROWS, Rows, Split, SplitName, drawn, split_logs
 from ranking_models.torch_scorer import torch_scorer
-
-HELD_OUT_ROWS = 20_000
 
 CALIBRATION_ROWS = 2_048
 """At most, and at most an eighth of the training rows. They say how large numbers get inside of
@@ -87,7 +85,9 @@ def train_run(
     if parent is not None:
         check_declared(parent, logs.declared)
     parts = split_logs(logs, split)
-    calibration = _some(parts.train, min(CALIBRATION_ROWS, len(parts.train) // 8), options)
+    calibration = drawn(
+        parts.train, min(CALIBRATION_ROWS, len(parts.train) // 8), seed=options.seed
+    )
     train = np.setdiff1d(parts.train, calibration)
     tools = {name: version(name) for name in ("numpy", "torch")}
     stage = Stage(phase="best epoch")
@@ -123,7 +123,7 @@ def train_run(
         network = restore(architecture, data.schema, weights)
         pages = _pages(logs, data, network, seen=seen, held_out=parts.test[:0])
 
-    held_out = _some(parts.test, HELD_OUT_ROWS, options)
+    held_out = drawn(parts.test, HELD_OUT_ROWS, seed=options.seed)
     return TrainedRun(
         directory=directory,
         name=directory.name,
@@ -207,13 +207,6 @@ def _lineage(
     return parent.lineage(
         log=logs.declared.name, epochs=found.epochs, learning_rate=options.learning_rate
     )
-
-
-def _some(rows: Rows, most: int, options: FitOptions) -> Rows:
-    """All rows, or so many of them at random, ascending."""
-    if len(rows) <= most:
-        return rows
-    return np.sort(np.random.default_rng(options.seed).choice(rows, most, replace=False))
 
 
 def _table(entities: Entities, encoded: FeatureBatch) -> Table:

@@ -80,6 +80,6 @@ def _made(page: RankRequest, deployment: Deployment) -> KnownPage:
         raise NoCandidates(anchor)
     request = msgspec.structs.replace(page, candidates=candidates)
     rows = deployment.features.encode(request)
-    digests = request_digests(rows.user, rows.context, rows.item_ids, {})
+    digests = request_digests(rows.user, rows.context, rows.items, rows.overrides)
     rows = msgspec.structs.replace(rows, digests=digests)
     return KnownPage(deployment, candidates, rows, (page, request))

@@ -10,7 +10,7 @@ from experiments.decisions import DecisionRecord
 from experiments.definition import Experiment
 from experiments.standing import Standing
 from ranking_models.cache_evaluation import CacheEvaluation
-from ranking_models.manifest import DataSource, GateFigures, Quality
+from ranking_models.manifest import DataSource, GateFigures, ModeCost, Quality
 from ranking_models.schema import FeatureValue
 
 MAX_TEXT = 256
@@ -438,6 +438,15 @@ class GateReport(Struct, frozen=True, kw_only=True):
     figures: GateFigures
 
 
+class CacheModesReport(Struct, frozen=True, kw_only=True):
+    """What the cache's modes cost, as the bundle's manifest says since its export."""
+
+    measured_on: str | None
+    """The rows and lists, in words; None where the manifest says none."""
+    modes: tuple[ModeCost, ...]
+    """exact first."""
+
+
 class DeploymentReport(Struct, frozen=True, kw_only=True):
     """A deployment: what serves it, and how good that was on held-out data."""
 
@@ -458,8 +467,11 @@ class DeploymentReport(Struct, frozen=True, kw_only=True):
     lineage_gate: GateReport | None
     """Of a model that was made from another one, held against it; None for every other."""
     data: DataSource
+    cache_modes: CacheModesReport | None = None
+    """What the cache's modes cost, measured at export; None where that was not asked for, and
+    where popularity ranks."""
     cache_evaluation: CacheEvaluation | None = None
-    """What the cache's modes cost, by `podium cache evaluate`; None where nobody has measured."""
+    """The same by `podium cache evaluate`, later; None where nobody has measured."""
 
 
 class ModelVersion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,6 +11,7 @@ is a failure. With ``--pictures`` every page is kept as a picture.
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -115,6 +116,7 @@ def _without_keys(browser: Browser, service: PageService, pictures: Path | None)
     service.start()
     try:
         _empty(browser, service, pictures)
+        _mode_costs(browser, service)
         with shopping(service):
             _filled(browser, service)
             for theme in THEMES:
@@ -140,6 +142,28 @@ def _empty(browser: Browser, service: PageService, pictures: Path | None) -> Non
         assert "POST /v1/rank" in text
         _picture(page, pictures, "empty-1440-light")
     _say("without traffic every chart and experiment says what is missing, and what to do")
+
+
+def _mode_costs(browser: Browser, service: PageService) -> None:
+    """What the cache's modes cost is what /v1/models says, once for each bundle."""
+    with _open(browser, service, "/dashboard") as page:
+        _until(page, "document.querySelectorAll('#modes:not([hidden]) tbody tr').length > 0")
+        told = page.evaluate(
+            "fetch('/v1/models').then((reply) => reply.json())"
+            ".then(({deployments}) => deployments[0].cache_modes.modes)"
+        )
+        lines = page.evaluate(
+            "[...document.querySelectorAll('#modes tbody tr')]"
+            ".map((row) => [...row.cells].map((cell) => cell.textContent))"
+        )
+    assert [(line[1], line[3]) for line in lines] == [
+        (mode["mode"], f"{mode['rows_saved']:.0%}".replace("%", " %")) for mode in told
+    ]
+    for line, mode in zip(lines[1:], told[1:], strict=True):
+        change = mode["change"]["ndcg"]
+        wanted = [f"{abs(change[end]):.4f}" for end in ("value", "low", "high")]
+        assert re.findall(r"[0-9.]+", line[4]) == wanted, line
+    _say(f"{len(told)} modes of the cache, and what each costs as the manifest says")
 
 
 def _filled(browser: Browser, service: PageService) -> None:

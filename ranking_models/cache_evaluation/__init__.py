@@ -2,7 +2,10 @@
 
     users.py      whose row it is, and the same row for other users
     modes.py      scores of a mode for rows or lists, from exact scores and rows
+    lists.py      held-out clicks among candidates from the catalogue, and their scores
+    judging.py    metrics of a mode's scores, and of each resample
     measure.py    from a scorer and held-out rows to a `CacheEvaluation`
+    simulated.py  held-out rows of the simulated marketplace, made anew
     values.py     what a `CacheEvaluation` holds: the JSON
     side_file.py  beside the bundle it is kept in
     text.py       the table for people

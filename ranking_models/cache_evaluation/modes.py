@@ -57,22 +57,19 @@ def segment_scorer(
     return scores
 
 
-def rescored(exact: Float64, coarse: Float64, lists: Places, top: int) -> Float64:
+def rescored(exact: Float64, coarse: Float64, top: int) -> Float64:
     """The scores that order as ``segment_rescore`` does: the first of each list exactly.
 
     Args:
-        exact: Exact scores of all rows.
+        exact: Exact scores of all rows, ``[lists, candidates]``.
         coarse: What their segments score.
-        lists: The list of each row.
         top: How many of each list are scored exactly.
     """
-    order = np.lexsort((-coarse, lists))
-    begins = np.append(True, lists[order][1:] != lists[order][:-1])
-    rank = np.arange(len(order)) - np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
-    first = np.empty(len(order), np.bool_)
-    first[order] = rank < top
+    first = np.argsort(-coarse, axis=1, kind="stable")[:, :top]
     # All scores are in 0..1: those behind are lowered below everything in front.
-    return np.where(first, exact, coarse - 1.0)
+    scores = coarse - 1.0
+    np.put_along_axis(scores, first, np.take_along_axis(exact, first, axis=1), axis=1)
+    return scores
 
 
 def _kept(odds: Float64) -> Float64:

@@ -1,4 +1,4 @@
-"""Whose a row is, and the same row for another user or item."""
+"""Whose row it is and of what, and the same row for another user or item."""
 
 from typing import Any
 
@@ -36,10 +36,17 @@ def positions_of(schema: FeatureSchema, rows: FeatureBatch, users: FeatureBatch)
     Users whom the model cannot tell apart rank alike, so they are of one segment and
     the first of them stands for all.
     """
-    table = _as_bytes(users)
-    at = {line: position for position, line in reversed([*enumerate(table)])}
-    found = [at.get(line, NOBODY) for line in _as_bytes(columns_of(schema, rows, "user"))]
-    return np.array(found, np.intp)
+    return _places(columns_of(schema, rows, "user"), users)
+
+
+def items_of(schema: FeatureSchema, rows: FeatureBatch, items: FeatureBatch) -> Places:
+    """Which item of the table each row is of, in the same way; `NOBODY` for an unknown one."""
+    return _places(columns_of(schema, rows, "item"), items)
+
+
+def _places(lines: FeatureBatch, table: FeatureBatch) -> Places:
+    at = {line: position for position, line in reversed([*enumerate(_as_bytes(table))])}
+    return np.array([at.get(line, NOBODY) for line in _as_bytes(lines)], np.intp)
 
 
 def users_at(schema: FeatureSchema, users: FeatureBatch, positions: Places) -> FeatureBatch:

@@ -11,11 +11,12 @@
 Knows no engine and no torch: whatever turns rows into scores can be measured.
 """
 
-from ranking_models.evaluation.measure import EvaluationOptions, Subject, evaluate, in_batches
+from ranking_models.evaluation.measure import EvaluationOptions, Subject, evaluate
 from ranking_models.evaluation.notes import notes_on_log, notes_on_run
 from ranking_models.evaluation.rows import EvaluationRows, encoded_rows, rows_of_log, rows_of_run
 from ranking_models.evaluation.segments import SegmentColumn, column_of_batch, column_of_log
 from ranking_models.evaluation.values import Evaluation, encode_evaluation
+from ranking_models.parity import in_batches
 
 __all__ = [
     "Evaluation",

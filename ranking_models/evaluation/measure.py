@@ -29,7 +29,7 @@ from ranking_models.metrics import calibration
 from ranking_models.metrics.bootstrap import weights
 from ranking_models.metrics.inputs import Float64
 from ranking_models.parity import Scorer
-from ranking_models.schema import FeatureBatch, Float32
+from ranking_models.schema import FeatureBatch
 
 FEWEST_USERS = 20
 FEWEST_OF_A_CLASS = 20
@@ -111,16 +111,6 @@ def evaluate(
         comparison=_comparison(scores, measured) if len(subjects) == 2 else None,
         segments=tuple(_table(column, scores, part) for column in columns),
     )
-
-
-def in_batches(score: Scorer, most: int) -> Scorer:
-    """A scorer of any number of rows from one that takes so many in a call."""
-
-    def all_rows(batch: FeatureBatch) -> Float32:
-        parts = [slice(at, at + most) for at in range(0, batch.rows, most)]
-        return np.concatenate([score(batch.take(part)) for part in parts])
-
-    return all_rows
 
 
 def _scores(subject: Subject) -> Float64:

@@ -13,9 +13,10 @@ from torch import nn
 
 from ranking_models.bundle import BundleArrays, BundleContents, Graph, id_array, write_bundle
 from ranking_models.bundle.parts import SegmentArrays, SplitGraphs
-from ranking_models.cache_evaluation.measure import CacheEvidence, CacheOptions, evaluate_modes
+from ranking_models.cache_evaluation.lists import CacheEvidence
+from ranking_models.cache_evaluation.measure import CacheOptions, evaluate_modes
+from ranking_models.cache_evaluation.text import measured_on
 from ranking_models.errors import InputError
-from ranking_models.evaluation import in_batches
 from ranking_models.export.exact_split import split_network
 from ranking_models.export.half import export_half
 from ranking_models.export.to_onnx import export_graph
@@ -34,6 +35,7 @@ from ranking_models.golden import golden_rows
 from ranking_models.manifest import Lineage
 from ranking_models.nn import RankingNetwork
 from ranking_models.onnx_runtime import onnx_runtime_scorer
+from ranking_models.parity import in_batches
 from ranking_models.quantisation import calibration_of_run
 from ranking_models.run import TrainedRun
 from ranking_models.schema import FeatureBatch, FeatureSchema, Float32
@@ -154,14 +156,15 @@ def _measured(segments: SegmentArrays, run: TrainedRun, fp32: Graph, name: str) 
         rows=run.held_out,
         labels=run.held_out_labels.astype(np.float64),
         units=run.held_out_units.astype(np.intp),
-        words=f"held-out rows of the run {run.name}",
+        words=f"held out by the training: {run.quality.split}",
     )
     options = CacheOptions(candidates=min(CacheOptions().candidates, run.items.features.rows))
     scorer = in_batches(onnx_runtime_scorer(fp32.onnx), MAX_BATCH_ROWS)
     found = evaluate_modes(
         scorer, evidence, [segments], model=name, precision="fp32", options=options
     )
-    return replace(segments, figures=replace(segments.figures, modes=found.modes))
+    figures = replace(segments.figures, modes=found.modes, modes_on="; ".join(measured_on(found)))
+    return replace(segments, figures=figures)
 
 
 def _publishable(run: TrainedRun, *, force: bool) -> Lineage | None:

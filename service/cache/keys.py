@@ -1,19 +1,19 @@
 """The key of a slate: equal if and only if everything that the score depends on is equal.
 
 Every part is encoded so that its end cannot be mistaken (lengths before
-values, msgpack, JSON), then hashed. Model inputs are hashed as encoded: two
-users whom the model cannot tell apart share their slates.
+values, msgpack), then hashed. Model inputs are hashed as encoded: two users
+whom the model cannot tell apart share their slates, and so do two items that the
+catalogue lacks.
 """
 
-import json
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import blake2b
 
 import msgspec
 from msgspec import Struct
 
-from ranking_models.schema import FeatureBatch, FeatureValue
+from ranking_models.schema import FeatureBatch, Int32
 
 EPOCH_KEY = "podium:epoch"
 """Where the cache server keeps the purge epoch, a decimal number; absent means 0."""
@@ -43,8 +43,8 @@ def slate_key(
     epoch: int,
     user: FeatureBatch,
     context: FeatureBatch,
-    items: Sequence[str],
-    overrides: Mapping[str, Mapping[str, FeatureValue]],
+    items: Int32,
+    overrides: Mapping[int, FeatureBatch],
     arm: str = "",
     digests: str = "",
 ) -> SlateKey:
@@ -56,8 +56,10 @@ def slate_key(
         epoch: The purge epoch; entries of another one are never found.
         user: One row, encoded.
         context: One row, encoded.
-        items: Candidate ids in the order of the scores.
-        overrides: Item id to feature values that replace the catalogue's, raw.
+        items: Catalogue positions of the candidates in the order of the scores, -1 for every
+            unknown one.
+        overrides: Place among the candidates to the one row, encoded, that replaces the
+            catalogue's.
         arm: Whose entries no other arm may share; empty where all do.
         digests: `request_digests` of the four, where they are known.
     """
@@ -68,8 +70,8 @@ def slate_key(
 def request_digests(
     user: FeatureBatch,
     context: FeatureBatch,
-    items: Sequence[str],
-    overrides: Mapping[str, Mapping[str, FeatureValue]],
+    items: Int32,
+    overrides: Mapping[int, FeatureBatch],
 ) -> str:
     """The part of a key that a request makes; arguments as of `slate_key`."""
     parts = (_row(user), _row(context), _candidates(items, overrides))
@@ -95,13 +97,12 @@ def _row(batch: FeatureBatch) -> bytes:
     return msgspec.msgpack.encode(shapes) + b"".join(array.tobytes() for _, array in arrays)
 
 
-def _candidates(items: Sequence[str], overrides: Mapping[str, Mapping[str, FeatureValue]]) -> bytes:
-    listed = msgspec.msgpack.encode(items)
-    given = {item: features for item, features in overrides.items() if features}
-    if not given:
+def _candidates(items: Int32, overrides: Mapping[int, FeatureBatch]) -> bytes:
+    listed = msgspec.msgpack.encode(items.tobytes())
+    if not overrides:
         return listed
-    # JSON keeps 1, 1.0, "1" and true apart, as the model may.
-    return listed + json.dumps(given, sort_keys=True).encode()
+    given = [(place, _row(row)) for place, row in sorted(overrides.items())]
+    return listed + msgspec.msgpack.encode(given)
 
 
 def _digest(part: bytes) -> str:

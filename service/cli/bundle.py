@@ -12,7 +12,7 @@ from service.cli.answers import AsJson, print_json_text, print_lines
 from service.cli.bundle_catalogue import with_catalogue
 from service.cli.bundle_diff import diff
 from service.cli.bundle_import import import_
-from service.cli.bundle_location import locate
+from service.cli.bundle_location import Root, located
 from service.cli.bundle_verify import verify
 from service.cli.gate_lines import gate_rows, gates_of
 
@@ -31,15 +31,12 @@ app.command("import")(import_)
 Reference = Annotated[
     str, typer.Argument(help="A bundle's folder, or name or name@version.", metavar="BUNDLE")
 ]
-Root = Annotated[
-    Path, typer.Option("--bundles", help="Folder in which names are looked up.", metavar="DIR")
-]
 
 
 @app.command()
 def inspect(
     bundle: Reference,
-    bundles: Root = Path("bundles"),
+    bundles: Root = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a bundle takes in, how good it is, and what it was made from.
@@ -49,7 +46,7 @@ def inspect(
     from ranking_models.bundle import read_manifest
     from ranking_models.manifest import encode_manifest
 
-    path = locate(bundles, bundle)
+    path = located(bundles, bundle)
     manifest = read_manifest(path)
     if as_json:
         return print_json_text(encode_manifest(manifest))
@@ -78,16 +75,22 @@ def _description(manifest: "ModelManifest", path: Path) -> Iterable[str]:
 def _cache_modes(manifest: "ModelManifest", path: Path) -> Iterable[str]:
     """What the cache's modes cost: as exported, and as `podium cache evaluate` found later."""
     from ranking_models.cache_evaluation import read_beside, side_file
-    from ranking_models.cache_evaluation.text import mode_rows
+    from ranking_models.cache_evaluation.measure import CacheOptions
+    from ranking_models.cache_evaluation.text import advice, measured_on, mode_rows
 
-    measured = manifest.segments.modes if manifest.segments else msgspec.UNSET
-    if measured is not msgspec.UNSET:
-        yield from ("", "Cache modes, at export")
-        yield from _table(mode_rows(measured, k=10))
+    segments = manifest.segments
+    if segments is not None and segments.modes is not msgspec.UNSET:
+        k = CacheOptions().k  # the export's
+        on = "" if segments.modes_on is msgspec.UNSET else f": {segments.modes_on}"
+        yield from ("", f"Cache modes, at export{on}")
+        yield from _table(mode_rows(segments.modes, k=k))
+        yield f"  {advice(segments.modes, k=k)}"
     beside = read_beside(path, f"{manifest.name}@{manifest.version}")
     if beside is not None:
-        yield from ("", f"Cache modes, by {side_file(path).name}: {beside.evidence}")
+        on = "; ".join(measured_on(beside))
+        yield from ("", f"Cache modes, by {side_file(path).name}: {on}")
         yield from _table(mode_rows(beside.modes, k=beside.k))
+        yield f"  {advice(beside.modes, k=beside.k)}"
 
 
 def _evidence(manifest: "ModelManifest") -> Iterable[str]:

@@ -1,17 +1,18 @@
 """``podium bundle verify``: prove that a bundle is what it says."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
+import msgspec
 import typer
 
 from service.cli.answers import AsJson, print_json, print_lines
-from service.cli.bundle_location import locate
+from service.cli.bundle_location import Root, located
 from service.cli.gate_lines import gates_of, key_figures, verdict
 
 if TYPE_CHECKING:
     from ranking_models.bundle import Bundle
+    from ranking_models.manifest import ModeCost, ModelManifest
 
 
 class Checked(NamedTuple):
@@ -27,9 +28,7 @@ def verify(
     bundle: Annotated[
         str, typer.Argument(help="A bundle's folder, or name or name@version.", metavar="BUNDLE")
     ],
-    bundles: Annotated[
-        Path, typer.Option("--bundles", help="Folder in which names are looked up.", metavar="DIR")
-    ] = Path("bundles"),
+    bundles: Root = None,
     as_json: AsJson = False,
 ) -> None:
     """Check every byte of a bundle, its graphs on the golden rows, and its gates' verdicts.
@@ -39,7 +38,7 @@ def verify(
     from ranking_models.bundle import Bundle
     from ranking_models.gates import check_verdict
 
-    opened = Bundle.open(locate(bundles, bundle))
+    opened = Bundle.open(located(bundles, bundle))
     graphs = dict(_graphs(opened))
     manifest = opened.manifest
     for name, gate in gates_of(manifest):
@@ -53,6 +52,7 @@ def verify(
                 "files": len(manifest.files) + 1,
                 "graphs": {name: found._asdict() for name, found in graphs.items()},
                 "gates": dict(gates_of(manifest)),
+                "cache_modes": _modes(manifest),
             }
         )
     return print_lines(_lines(opened, graphs))
@@ -101,10 +101,21 @@ def _split(bundle: "Bundle") -> Checked:
 
 
 def _lines(bundle: "Bundle", graphs: dict[str, Checked]) -> Iterator[str]:
+    from ranking_models.cache_evaluation.measure import CacheOptions
+    from ranking_models.cache_evaluation.text import advice
+
     manifest = bundle.manifest
     for name, found in graphs.items():
         allowed = f"{found.difference:.1g} from {found.reference} (allowed {found.tolerance:g})"
         yield f"{name}: {found.rows} golden rows at most {allowed}"
     for name, gate in gates_of(manifest):
         yield f"{name}: gate {verdict(gate)} against {gate.reference}: {key_figures(gate)}"
+    modes = _modes(manifest)
+    if modes is not None:
+        yield f"cache modes: {advice(modes, k=CacheOptions().k)}"
     yield f"{manifest.name}@{manifest.version} is sound: {len(manifest.files) + 1} files"
+
+
+def _modes(manifest: "ModelManifest") -> "tuple[ModeCost, ...] | None":
+    segments = manifest.segments
+    return None if segments is None or segments.modes is msgspec.UNSET else segments.modes

@@ -9,11 +9,15 @@ import typer
 
 from ranking_models.errors import InputError
 from service.cli.answers import AsJson, print_json_text
+from service.cli.bundle_location import Root, demonstration, located
+from service.cli.drawing import draws
 
 if TYPE_CHECKING:
     from ranking_models.bundle import Bundle, SegmentArrays
-    from ranking_models.cache_evaluation.measure import CacheEvidence
+    from ranking_models.cache_evaluation.lists import CacheEvidence
+    from ranking_models.manifest import ModelManifest
     from ranking_models.parity import Scorer
+    from ranking_models.split import SplitName
 
 MODES = ("segment", "segment_rescore")
 
@@ -24,7 +28,14 @@ def evaluate(
         typer.Option(help="A bundle's folder, or name or name@version.", metavar="BUNDLE"),
     ],
     data: Annotated[
-        Path | None, typer.Option(help="Folder with a click log, as for train.", metavar="DIR")
+        Path | None,
+        typer.Option(
+            help="Folder with a click log, as for train: of it the rows that are held out by the "
+            "bundle's own split. Without --data and --run a bundle of the "
+            "simulated marketplace, such as the demonstration, is measured on the rows of that "
+            "simulation, made anew, that its training held out.",
+            metavar="DIR",
+        ),
     ] = None,
     run: Annotated[
         Path | None,
@@ -42,7 +53,10 @@ def evaluate(
     ] = None,
     top: Annotated[
         str,
-        typer.Option(help="With segment_rescore: how many are scored exactly, with commas."),
+        typer.Option(
+            help="With segment_rescore: how many are scored exactly, with commas; never fewer "
+            "than --k, as in the service."
+        ),
     ] = "10,20,30,50",
     candidates: Annotated[
         int, typer.Option(help="Candidates of a request.", min=2, max=1000)
@@ -54,35 +68,35 @@ def evaluate(
     ] = 1000,
     seed: Annotated[int, typer.Option(help="Of the lists and the resamples.", min=0)] = 0,
     save: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--save/--no-save",
             help="Keep the figures beside the bundle, where `bundle inspect` and the service's "
-            "/v1/models show them. Without --segments only.",
+            "/v1/models show them. Without --segments only. Default: --save, but for the bundle "
+            "that ships with Podium, whose manifest has them.",
         ),
-    ] = True,
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write the figures as JSON.", metavar="FILE")
     ] = None,
-    bundles: Annotated[
-        Path, typer.Option("--bundles", help="Folder in which names are looked up.", metavar="DIR")
-    ] = Path("bundles"),
+    bundles: Root = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure what each cache mode costs in quality and saves in rows, with 95 % intervals.
 
-    Example: podium cache evaluate --bundle movielens --data data/movielens-100k
+    Examples: podium cache evaluate --bundle marketplace
+
+    podium cache evaluate --bundle movielens --data data/movielens-100k
     """
     from ranking_models import cache_evaluation
     from ranking_models.bundle import Bundle
     from ranking_models.cache_evaluation.measure import CacheOptions, evaluate_modes
     from ranking_models.cache_evaluation.text import render_text
-    from ranking_models.evaluation import in_batches
     from ranking_models.onnx_runtime import onnx_runtime_scorer
+    from ranking_models.parity import in_batches
     from ranking_models.report_files import check_writable, write_whole
-    from service.cli.bundle_location import locate
 
-    if (data is None) == (run is None):
+    if data is not None and run is not None:
         raise typer.BadParameter("name the rows: either --data DIR or --run DIR")
     options = CacheOptions(
         modes=_modes(modes),
@@ -93,19 +107,23 @@ def evaluate(
         seed=seed,
     )
     counts = None if segments is None else _numbers(segments, "--segments")
-    opened = Bundle.open(locate(bundles, bundle))
-    keeps = save and counts is None
-    for file in [cache_evaluation.side_file(opened.path)] if keeps else []:
-        check_writable(file)
+    if save and counts is not None:
+        raise typer.BadParameter("--save is for the bundle's own segments: leave --segments out")
+    opened = Bundle.open(located(bundles, bundle))
+    if save is None:
+        save = counts is None and not opened.path.resolve().is_relative_to(demonstration())
+    if save:
+        try:
+            check_writable(cache_evaluation.side_file(opened.path))
+        except InputError as error:
+            raise InputError(f"{error}; --no-save measures all the same") from None
     if out is not None:
         check_writable(out)
-    scorer = in_batches(
-        onnx_runtime_scorer(opened.graph(precision)), opened.manifest.max_batch_rows
-    )
-    evidence = _from_log(data, opened) if data is not None else _from_run(Path(str(run)), opened)
+    graph = onnx_runtime_scorer(opened.graph(precision))
+    scorer = in_batches(graph, opened.manifest.max_batch_rows)
     found = evaluate_modes(
         scorer,
-        evidence,
+        _evidence(opened, data, run),
         _segmentations(opened, scorer, counts),
         model=f"{opened.manifest.name}@{opened.manifest.version}",
         precision=precision,
@@ -114,7 +132,7 @@ def evaluate(
     )
     if out is not None:
         write_whole(out, cache_evaluation.encode_evaluation(found))
-    kept = cache_evaluation.write_beside(opened.path, found) if keeps else None
+    kept = cache_evaluation.write_beside(opened.path, found) if save else None
     if as_json:
         return print_json_text(cache_evaluation.encode_evaluation(found))
     typer.echo(render_text(found), nl=False)
@@ -168,13 +186,41 @@ def _segmentations(
     ]
 
 
+def _evidence(bundle: "Bundle", data: Path | None, run: Path | None) -> "CacheEvidence":
+    if data is not None:
+        return _from_log(data, bundle)
+    return _simulated(bundle) if run is None else _from_run(run, bundle)
+
+
+def _simulated(bundle: "Bundle") -> "CacheEvidence":
+    from ranking_models.cache_evaluation.simulated import (
+        NotSimulated,
+        simulated_evidence,
+        simulation_of,
+    )
+
+    manifest = bundle.manifest
+    try:
+        simulation = simulation_of(manifest)
+    except NotSimulated as why:
+        raise typer.BadParameter(
+            f"name the rows: either --data DIR or --run DIR; {manifest.name}@{manifest.version} "
+            f"cannot do without: {why}"
+        ) from None
+    if draws(sys.stderr):
+        rows = f"{manifest.data.interactions:,}"
+        print(f"simulating the {rows} rows of the log anew", file=sys.stderr, flush=True)
+    return simulated_evidence(bundle, simulation)
+
+
 def _from_log(data: Path, bundle: "Bundle") -> "CacheEvidence":
-    from ranking_models.cache_evaluation.measure import CacheEvidence
+    from ranking_models.cache_evaluation.lists import CacheEvidence
     from ranking_models.evaluation import encoded_rows, rows_of_log
     from ranking_models.logs import log_files_in, read_logs
 
     logs = read_logs(log_files_in(data))
-    chosen = rows_of_log(logs, rows="test", split="user")
+    split, seen = _split_of(bundle.manifest)
+    chosen = rows_of_log(logs, rows="test", split=split)
     return CacheEvidence(
         schema=bundle.schema,
         users=bundle.users,
@@ -182,12 +228,27 @@ def _from_log(data: Path, bundle: "Bundle") -> "CacheEvidence":
         rows=encoded_rows(logs, bundle.schema, chosen.rows),
         labels=chosen.labels,
         units=chosen.units,
-        words=chosen.evidence,
+        words=f"{chosen.evidence}{seen}",
     )
 
 
+def _split_of(manifest: "ModelManifest") -> "tuple[SplitName, str]":
+    """As the training split its log, so that its rows are not measured on; and whether it saw all.
+
+    Where the manifest tells no split, such as that of an imported graph, each user's last rows.
+    """
+    from ranking_models.split import SPLIT_WORDS
+
+    told = manifest.quality.split
+    for name, words in SPLIT_WORDS.items():
+        if told.startswith(words):
+            seen = "" if told == words else f"; its own log's were learned from too ({told})"
+            return name, seen
+    return "user", ""
+
+
 def _from_run(directory: Path, bundle: "Bundle") -> "CacheEvidence":
-    from ranking_models.cache_evaluation.measure import CacheEvidence
+    from ranking_models.cache_evaluation.lists import CacheEvidence
     from ranking_models.evaluation import rows_of_run
     from ranking_models.run import load_run
 
@@ -210,8 +271,6 @@ def _from_run(directory: Path, bundle: "Bundle") -> "CacheEvidence":
 
 
 def _progress(done: int, total: int) -> None:
-    from service.cli.drawing import draws
-
     if draws(sys.stderr):
         end = "\r" if done < total else "\n"
         print(f"scored {done:,} of {total:,} rows", end=end, file=sys.stderr, flush=True)

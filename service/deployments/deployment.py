@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from itertools import takewhile
 
+import msgspec
 from msgspec import Struct
 
 from ranking_models.bundle import Bundle
 from ranking_models.cache_evaluation import read_beside
-from ranking_models.manifest import Gate
-from ranking_models.schema import FeatureValue
+from ranking_models.manifest import Gate, ModelManifest
 from service.batching.batcher import Batcher
 from service.cache import ScoreCache, SlateKey, slate_key
 from service.cache.slate_worth import SlateWorth
@@ -26,7 +26,13 @@ from service.engines.loaded_chains import LoadedChains
 from service.engines.loading import LoadedEngines
 from service.engines.state import EngineState, total
 from service.features import FeatureSource, RequestRows
-from service.messages import DeploymentReport, EngineReport, GateReport, ModelRef
+from service.messages import (
+    CacheModesReport,
+    DeploymentReport,
+    EngineReport,
+    GateReport,
+    ModelRef,
+)
 from service.no_folders import without_folders
 from service.settings import DeploymentSettings
 from service.slate import PopularityOrder
@@ -93,21 +99,15 @@ class Deployment(Struct, frozen=True, kw_only=True, weakref=True):
             engine=engine.name,
         )
 
-    def key(
-        self,
-        rows: RequestRows,
-        overrides: Mapping[str, Mapping[str, FeatureValue]],
-        epoch: int,
-        arm: str = "",
-    ) -> SlateKey:
+    def key(self, rows: RequestRows, epoch: int, arm: str = "") -> SlateKey:
         """Where the cache holds the scores of these rows."""
         return slate_key(
             score_hash=self.score_hash,
             epoch=epoch,
             user=rows.user,
             context=rows.context,
-            items=rows.item_ids,
-            overrides=overrides,
+            items=rows.items,
+            overrides=rows.overrides,
             arm=arm,
             digests=rows.digests,
         )
@@ -249,8 +249,17 @@ def _report(deployment: Deployment, surfaces: Mapping[str, str]) -> DeploymentRe
         gate=_gate(serving.gate if serving else None),
         lineage_gate=_gate(lineage.gate if lineage else None),
         data=manifest.data,
+        cache_modes=_cache_modes(manifest) if batcher else None,
         cache_evaluation=read_beside(bundle.path, f"{manifest.name}@{manifest.version}"),
     )
+
+
+def _cache_modes(manifest: ModelManifest) -> CacheModesReport | None:
+    segments = manifest.segments
+    if segments is None or segments.modes is msgspec.UNSET:
+        return None
+    on = segments.modes_on
+    return CacheModesReport(measured_on=None if on is msgspec.UNSET else on, modes=segments.modes)
 
 
 def _gate(gate: Gate | None) -> GateReport | None:

@@ -153,4 +153,4 @@ def _asks(wanted: Wanted) -> bool:
 
 def key_of(wanted: Wanted, cache: ScoreCache) -> SlateKey:
     """Where the cache has the scores of a request."""
-    return wanted.deployment.key(wanted.rows, wanted.overrides(), cache.epoch, wanted.caching.arm)
+    return wanted.deployment.key(wanted.rows, cache.epoch, wanted.caching.arm)

@@ -1,11 +1,11 @@
 """What is asked for, the scores of a slate, and what they are made into."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import msgspec
 from msgspec import Struct
 
-from ranking_models.schema import FeatureValue, Float32
+from ranking_models.schema import Float32
 from service.batching.pending import Then
 from service.batching.records import ScoredRows, ScoredTooLate
 from service.cache import CacheLookup, ScoreCache, SlateKey
@@ -58,10 +58,6 @@ class Wanted(Struct, frozen=True):
     deadline: float
     """Until when, on the service's clock."""
     caching: Caching = AS_CONFIGURED
-
-    def overrides(self) -> dict[str, Mapping[str, FeatureValue]]:
-        """Item id to the feature values that came with the request."""
-        return {item.id: item.features for _, item in self.request.described()}
 
 
 class Asked(Struct, frozen=True, kw_only=True):

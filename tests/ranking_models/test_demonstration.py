@@ -15,6 +15,7 @@ import ranking_models
 from ranking_models import recipes
 from ranking_models.architectures import DCNv2
 from ranking_models.bundle import Bundle, find_bundle, list_bundles
+from ranking_models.cache_evaluation.simulated import simulated_evidence, simulation_of
 from ranking_models.demonstration import (
     SCORE_TOLERANCE,
     largest_difference,
@@ -25,6 +26,9 @@ from ranking_models.errors import InputError
 from ranking_models.fit_options import FitOptions
 from ranking_models.marketplace import Marketplace, MarketplaceSpec
 from ranking_models.marketplace.names import item_id, user_id
+from ranking_models.metrics import auc
+from ranking_models.onnx_runtime import onnx_runtime_scorer
+from ranking_models.parity import in_batches
 from ranking_models.recipes import DEMONSTRATION, NAME, STORY, Recipe
 from tests.support.bundles import write_tiny_bundle
 
@@ -70,6 +74,35 @@ def test_it_holds_the_items_and_users_of_the_recipes_marketplace(packaged):
     assert recipe.data.licence == "Apache-2.0"
     assert set(recipe.precisions) == {"fp32", "fp16", "int8-cpu", "int8-trt"}
     assert all(v.gate.passed for v in recipe.precisions.values() if v.gate)
+
+
+def test_its_manifest_says_what_the_caches_modes_cost(packaged):
+    segments = packaged.manifest.segments
+    exact, segment, *rescored = segments.modes
+
+    assert (exact.mode, segment.mode, segment.rows_saved) == ("exact", "segment", 1.0)
+    assert [(m.mode, m.top, round(m.rows_saved, 9)) for m in rescored] == [
+        ("segment_rescore", 10, 0.9),
+        ("segment_rescore", 20, 0.8),
+        ("segment_rescore", 30, 0.7),
+        ("segment_rescore", 50, 0.5),
+    ]
+    for mode in (segment, *rescored):
+        assert {"ndcg", "list_auc", "overlap"} <= mode.figures.keys()
+        assert mode.change["ndcg"].low <= mode.change["ndcg"].value <= mode.change["ndcg"].high
+    assert "20,000 rows, held out by the training" in segments.modes_on
+    assert "among 100 candidates" in segments.modes_on
+
+
+def test_anybody_can_make_the_rows_anew_that_these_costs_are_from(packaged):
+    evidence = simulated_evidence(packaged, simulation_of(packaged.manifest))
+    score = in_batches(onnx_runtime_scorer(packaged.graph("fp32")), 4096)
+    (exact, *_) = packaged.manifest.segments.modes
+
+    assert evidence.rows.rows == 20_000
+    assert auc(score(evidence.rows), evidence.labels) == pytest.approx(
+        exact.figures["auc"].value, abs=1e-6
+    )
 
 
 def test_it_was_trained_on_the_marketplace_as_it_is_now(packaged):

@@ -82,9 +82,9 @@ def test_the_remembered_part_of_the_key_is_the_one_that_is_worked_out(pages, dep
     keys = set()
     for asked in ASKED:
         rows = pages.of(asked, deployment).rows
-        key = deployment.key(rows, {}, 3, "arm")
+        key = deployment.key(rows, 3, "arm")
         assert rows.digests
-        assert key == deployment.key(msgspec.structs.replace(rows, digests=""), {}, 3, "arm")
+        assert key == deployment.key(msgspec.structs.replace(rows, digests=""), 3, "arm")
         keys.add(key.text)
     assert len(keys) > 5
 

@@ -7,17 +7,18 @@ import pytest
 from msgspec.structs import replace
 
 from ranking_models.bundle import Bundle, write_bundle
+from ranking_models.bundle.rewriting import contents_of
 from ranking_models.gates import thresholds_for
-from ranking_models.manifest import Gate, Lineage
+from ranking_models.manifest import Gate, Lineage, ModeCost
 from service.deployments import Deployments
 from service.deployments.deployment import score_hash
 from service.engines.link import EngineLink
 from service.errors import NotReady
-from service.messages import RankRequest, UserRef
+from service.messages import Candidate, RankRequest, UserRef
 from service.settings import DeploymentSettings
 from service.testing import FakeEngine, FaultyEngine
 from tests.support.batches import random_batch
-from tests.support.bundles import tiny_contents
+from tests.support.bundles import tiny_contents, write_tiny_segmented_bundle
 from tests.support.gated import sound_figures
 from tests.support.rankers import deployment_of
 
@@ -49,15 +50,43 @@ def test_a_key_changes_with_everything_that_the_scores_depend_on(tiny_bundle, cl
         RankRequest(candidates=("i2", "i1")),
         RankRequest(candidates=("i1", "i2"), user=UserRef(id="u1")),
         RankRequest(candidates=("i1", "i2"), context={"hour": 3}),
+        RankRequest(candidates=("i1", "unlisted")),
+        RankRequest(candidates=(Candidate(id="i1", features={"price": 3.0}), "i2")),
+        RankRequest(candidates=("i1", Candidate(id="i2", features={"price": 3.0}))),
     ]
 
     rows = [deployment.features.encode(request) for request in requests]
-    keys = {deployment.key(row, {}, 0).text for row in rows}
-    keys.add(deployment.key(rows[0], {"i1": {"price": 3.0}}, 0).text)
-    keys.add(deployment.key(rows[0], {}, 1).text)
+    keys = {deployment.key(row, 0).text for row in rows}
+    keys.add(deployment.key(rows[0], 1).text)
 
-    assert len(keys) == 6
-    assert deployment.key(rows[0], {}, 0).text in keys
+    assert len(keys) == len(requests) + 1
+    assert deployment.key(rows[0], 0).text in keys
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("unlisted", "unlisted too"),
+        (Candidate(id="i2", features={"price": 3}), Candidate(id="i2", features={"price": 3.0})),
+        (
+            Candidate(id="i2", features={"category": "hats"}),
+            Candidate(id="i2", features={"category": "shoes"}),
+        ),
+        (
+            Candidate(id="i2", features={"tags": ["old", "new"]}),
+            Candidate(id="i2", features={"tags": ["new"]}),
+        ),
+    ],
+    ids=["unknown items", "spelling of a number", "unknown values", "unknown values in a list"],
+)
+def test_candidates_that_the_model_cannot_tell_apart_share_an_entry(tiny_bundle, clock, one, other):
+    deployment = deployment_of(tiny_bundle, FakeEngine(), clock=clock)
+
+    first, second = (
+        deployment.features.encode(RankRequest(candidates=("i1", item))) for item in (one, other)
+    )
+
+    assert deployment.key(first, 0) == deployment.key(second, 0)
 
 
 def test_candidates_beside_an_item_are_ids_of_the_catalogue(tiny_bundle, clock):
@@ -120,6 +149,27 @@ def test_the_report_tells_whether_what_serves_ranks_like_its_reference(tmp_path,
         assert (pruned.verdict, pruned.forced, pruned.failures) == ("failed", True, ("tau is low",))
         assert pruned.reference == "big@0a1b2c3d"
     assert (popular.gate, popular.lineage_gate) == (None, None)
+
+
+def test_the_report_tells_what_the_caches_modes_cost_where_the_manifest_does(tmp_path, clock):
+    unmeasured = Bundle.open(write_tiny_segmented_bundle(tmp_path))
+    contents = contents_of(unmeasured)
+    exact = ModeCost(mode="exact", rows_saved=0.0, figures={})
+    figures = replace(contents.segments.figures, modes=(exact,), modes_on="100 rows")
+    segments = replace(contents.segments, figures=figures)
+    measured = Bundle.open(write_bundle(tmp_path, replace(contents, segments=segments)))
+    deployments = Deployments(
+        [
+            deployment_of(measured, FakeEngine(), clock=clock, name="measured"),
+            deployment_of(unmeasured, FakeEngine(), clock=clock, name="unmeasured"),
+            deployment_of(measured, clock=clock, name="popular"),
+        ]
+    )
+
+    told, nothing, popular = (report.cache_modes for report in deployments.reports(SURFACES))
+
+    assert (told.measured_on, told.modes) == ("100 rows", (exact,))
+    assert (nothing, popular) == (None, None)
 
 
 def test_the_start_page_has_a_request_that_works_as_printed(tiny_bundle, clock):

@@ -167,6 +167,15 @@ class CacheEvaluation(Struct, frozen=True, kw_only=True):
     """exact first."""
 
 
+class CacheModesReport(Struct, frozen=True, kw_only=True):
+    """What the cache's modes cost, as the bundle's manifest says since its export."""
+
+    measured_on: str | None
+    """The rows and lists, in words; None where the manifest says none."""
+    modes: tuple[ModeCost, ...]
+    """exact first."""
+
+
 class DeploymentReport(Struct, frozen=True, kw_only=True):
     """A deployment: what serves it, and how good that was on held-out data."""
 
@@ -187,8 +196,11 @@ class DeploymentReport(Struct, frozen=True, kw_only=True):
     lineage_gate: GateReport | None
     """Of a model that was made from another one, held against it; None for every other."""
     data: DataSource
+    cache_modes: CacheModesReport | None = None
+    """What the cache's modes cost, measured at export; None where that was not asked for, and
+    where popularity ranks."""
     cache_evaluation: CacheEvaluation | None = None
-    """What the cache's modes cost, by `podium cache evaluate`; None where nobody has measured."""
+    """The same by `podium cache evaluate`, later; None where nobody has measured."""
 
 
 class VersionReport(Struct, frozen=True, kw_only=True):

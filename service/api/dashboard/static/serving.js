@@ -16,6 +16,11 @@ export class Serving {
       word("deployment"), word("model"), word("engine"), word("state"), "rows scored", "calls",
       "failed calls", "rows waiting", word("why, or the last error"),
     ], { stack: true });
+    this.modes = new Table("What each mode of the cache costs against exact scores, on held-out " +
+      "rows, with 95 % intervals; rows are saved once all are cached", [
+      word("model"), word("mode"), "scored exactly", "rows saved", "NDCG", "AUC of lists",
+      "same top",
+    ], { stack: true });
     this.parts = new Table("Parts of the service, as this worker sees them",
       [word("part"), word("state"), word("what that means")], { stack: true });
   }
@@ -29,7 +34,11 @@ export class Serving {
     this.parts.rows(Object.entries(readiness.components).map(([name, part]) => [
       name, light(...PARTS[part.status]), part.detail,
     ]));
+    const modes = modesOf(models.deployments);
+    this.modes.rows(modes);
+    byId("modes").hidden = !modes.length;
     show("engines", this.engines);
+    show("mode-costs", this.modes);
     show("parts", this.parts);
   }
 }
@@ -55,6 +64,25 @@ function rowsOf(deployment) {
     words.count(engine.rows), words.count(engine.calls), words.count(engine.failed_calls),
     words.count(deployment.queue_rows), engine.last_error,
   ]);
+}
+
+// Of each bundle once: what was measured last, else what its manifest says.
+function modesOf(deployments) {
+  const measured = new Map(deployments.map(({ model, cache_modes, cache_evaluation }) => [
+    `${model.name}@${model.version}`, (cache_evaluation ?? cache_modes)?.modes ?? [],
+  ]).filter(([, modes]) => modes.length));
+  return [...measured].flatMap(([name, modes]) => modes.map((mode) => [
+    name, mode.mode, mode.top ?? null, words.percent(mode.rows_saved, 0), cost(mode, "ndcg"),
+    cost(mode, "list_auc"), mode.figures.overlap ? words.percent(mode.figures.overlap.value) : null,
+  ]));
+}
+
+// The figure of exact scores; how that of another mode differs.
+function cost({ figures, change }, name) {
+  const one = change[name];
+  if (one === undefined) return figures[name]?.value.toFixed(4) ?? null;
+  const [value, low, high] = [one.value, one.low, one.high].map(words.difference);
+  return `${value} (${low} to ${high})`;
 }
 
 const ENGINE = (engine) => words.ENGINES[engine.status] ?? ["warn", engine.status];

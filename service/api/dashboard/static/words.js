@@ -16,6 +16,8 @@ export function signed(value, digits = 1) {
   return `${value < 0 ? "−" : "+"}${Math.abs(100 * value).toFixed(digits)} %`;
 }
 
+export const difference = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(4)}`;
+
 export function time(seconds) {
   return new Date(1000 * seconds).toLocaleTimeString([], { hour12: false });
 }
