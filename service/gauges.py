@@ -25,7 +25,7 @@ class _Shown(Struct, frozen=True):
     """One breaker now."""
 
     part: str
-    """``cache``, ``events``, or model, precision and engine."""
+    """``cache``, ``cache writes``, ``events``, or model, precision and engine."""
     state: State
     opened: int
 
@@ -38,6 +38,8 @@ def watch_breakers(
     def found() -> Iterator[_Shown]:
         status = cache.status()
         yield _Shown("cache", status.breaker, status.breaker_opened)
+        refused: State = "closed" if status.writes_problem is None else "open"
+        yield _Shown("cache writes", refused, status.writes_opened)
         yield _Shown("events", events.state, events.opened)
         yield from _of_engines(deployments)
 

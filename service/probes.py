@@ -135,10 +135,14 @@ def _watch_deployment(metrics: Metrics, deployment: Deployment, settings: Engine
 
 def cache_health(cache: ScoreCache) -> ComponentHealth:
     status = cache.status()
-    if status.state == "connected":
+    if status.state != "connected":
+        why = status.problem or "it keeps failing"
+        detail = f"left alone, every slate is computed: {why}"
+    elif status.writes_problem is not None:
+        detail = f"lookups are answered, but nothing is stored: {status.writes_problem}"
+    else:
         return OK
-    why = status.problem or "it keeps failing"
-    return ComponentHealth(status="degraded", detail=f"left alone, every slate is computed: {why}")
+    return ComponentHealth(status="degraded", detail=detail)
 
 
 def events_health(log: EventLog) -> ComponentHealth:

@@ -65,11 +65,12 @@ class CacheCounters(Struct, frozen=True, kw_only=True):
     timeouts: int = 0
     """Lookups that got no answer within the cache timeout, or their caller's."""
     left_alone: int = 0
-    """Lookups not made because the breaker was open."""
+    """Lookups not made: the breaker was open, or the server had fallen silent."""
     writes: int = 0
     write_errors: int = 0
     writes_skipped: int = 0
-    """Breaker open, too many under way, or scores that are not finite."""
+    """The server was left alone or refuses them, too many were under way, or scores are not
+    finite."""
     lock_errors: int = 0
     """Times it was not known whether another process computes the same."""
 
@@ -91,6 +92,10 @@ class CacheStatus(Struct, frozen=True, kw_only=True):
     """How often the breaker has opened."""
     problem: str | None = None
     """Why it is degraded."""
+    writes_problem: str | None = None
+    """Why nothing is stored now, though what is there is found; None: it is."""
+    writes_opened: int = 0
+    """How often that began."""
     counters: CacheCounters = msgspec.field(default_factory=CacheCounters)
     first_level: FirstLevelStatus = msgspec.field(default_factory=FirstLevelStatus)
 

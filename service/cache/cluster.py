@@ -20,8 +20,10 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, MovedError, ResponseError
 
 from service.breaker import Breaker
+from service.cache.keys import EPOCH_KEY
 from service.cache.link import (
     EPOCH,
+    PROOFS,
     Command,
     NodeFailed,
     NodeTimedOut,
@@ -30,6 +32,8 @@ from service.cache.link import (
     epoch_in,
     read_of,
 )
+from service.cache.lookout import Lookout
+from service.cache.losses import Losses
 from service.cache.redis_store import RedisLine
 from service.clock import Clock
 from service.settings import CacheSettings, RedisSettings
@@ -39,17 +43,48 @@ _REDIRECTS = 3
 """How often one call follows a key: a slot that is moving may have moved on."""
 _LEARN_EVERY_S = 10.0
 _SLOTS: Command = ("CLUSTER", "SLOTS")
+_EPOCH_SLOT = key_slot(EPOCH_KEY.encode())
 
 Address = tuple[str, int]
 
 
 class _Node:
-    """One server of the cluster."""
+    """One server of the cluster, and whether it is worth asking."""
 
-    def __init__(self, address: Address, line: RedisLine, breaker: Breaker) -> None:
+    def __init__(
+        self, address: Address, line: RedisLine, breaker: Breaker, *, limit: int, timeout_s: float
+    ) -> None:
         self.address = address
         self.line = line
         self.breaker = breaker
+        self.losses = Losses(limit)
+        self.lookout = Lookout(timeout_s, self._fell_silent)
+        self.is_silent = False
+
+    @property
+    def is_left_alone(self) -> bool:
+        return self.breaker.is_open or self.is_silent
+
+    def answered(self) -> None:
+        """A call was."""
+        self.is_silent = False
+        if not self.breaker.is_open:
+            self.breaker.succeeded()
+            self.losses.answered()
+
+    def failed(self, *, began: float, now: float) -> None:
+        """A call did."""
+        opened = self.breaker.failed(started=began, now=now)
+        if not opened and not self.breaker.is_open and self.losses.lost(started=began, now=now):
+            self.breaker.trip(now)
+
+    def proved(self) -> None:
+        """It answers again."""
+        self.is_silent = False
+        self.breaker.succeeded()
+
+    def _fell_silent(self) -> None:
+        self.is_silent = True  # until the next look finds that it answers
 
 
 class _Errand:
@@ -93,6 +128,11 @@ class ClusterLink:
         return sum(node.line.under_way for node in self._nodes.values())
 
     @property
+    def writes_at_once(self) -> int:
+        """As of each node: more than one of them may take."""
+        return max(1, self._redis.pool_size // 4)
+
+    @property
     def lost(self) -> int:
         return self._lost_before + sum(node.line.lost for node in self._nodes.values())
 
@@ -123,8 +163,16 @@ class ClusterLink:
         """The purge epoch; learns who owns what if that may have changed."""
         if not self._owners:
             await self._learn(bound_s)
-        replies, _ = await asyncio.gather(self.run([EPOCH], bound_s), self._keep_up(bound_s))
+        # First of all: the owner of the epoch may be among those.
+        await asyncio.gather(*(self._probe(node, bound_s) for node in self._left_alone()))
+        learning = self._learn_if_due(bound_s)
+        replies, _ = await asyncio.gather(self.run([EPOCH], bound_s), learning)
         return epoch_in(replies[0])
+
+    async def prove(self, bound_s: float) -> None:
+        """See whether the purge epoch can be read in the time of a lookup; nodes prove themselves
+        in looks."""
+        await self.look(bound_s)
 
     async def close(self) -> None:
         for node in self._nodes.values():
@@ -147,19 +195,22 @@ class ClusterLink:
     async def _ask(
         self, node: _Node, errands: Sequence[_Errand], bound_s: float
     ) -> Sequence[object]:
-        if node.breaker.is_open:
+        if node.is_left_alone:
             self._learn_at = float("-inf")  # somebody else may own its slots by now
             return [NodeFailed("the node keeps failing")] * len(errands)
         commands = list(chain.from_iterable(_words(errand) for errand in errands))
-        began = self._clock.now()
+        began, answered = self._clock.now(), False
+        node.lookout.begins()
         try:
             replies = iter(await node.line.run(commands, bound_s))
+            answered = True
         except Exception as problem:  # whatever a client library may raise
             self._note_failure(node, problem, began, bound_s)
             kind = NodeTimedOut if isinstance(problem, TimeoutError) else NodeFailed
             return [kind(f"{type(problem).__name__}: {problem}")] * len(errands)
-        if not node.breaker.is_open:
-            node.breaker.succeeded()
+        finally:
+            node.lookout.ends(answered=answered)
+        node.answered()
         return [_last(replies, errand) for errand in errands]
 
     def _follow(self, errand: _Errand, reply: object) -> bool:
@@ -177,7 +228,7 @@ class ClusterLink:
         hurried = isinstance(problem, TimeoutError) and bound_s < self._cache.timeout_s / 4
         if isinstance(problem, NoTurn) or hurried:
             return
-        node.breaker.failed(started=began, now=self._clock.now())
+        node.failed(began=began, now=self._clock.now())
         self._learn_at = float("-inf")
 
     # --- what is known of the cluster ---------------------------------------------------
@@ -192,23 +243,27 @@ class ClusterLink:
                 jitter=self._jitter,
             )
             line = RedisLine(client, pool_size=self._redis.pool_size)
-            node = self._nodes[address] = _Node(address, line, breaker)
+            limit, timeout_s = self._cache.breaker_failures, self._cache.timeout_s
+            node = _Node(address, line, breaker, limit=limit, timeout_s=timeout_s)
+            self._nodes[address] = node
         return node
 
     def _left_alone(self) -> list[_Node]:
+        """Those to look at: when their time has come, the owner of the epoch whenever asked."""
         now = self._clock.now()
-        return [n for n in self._nodes.values() if n.breaker.is_open and n.breaker.admits(now)]
-
-    async def _keep_up(self, bound_s: float) -> None:
-        probes = [self._probe(node, bound_s) for node in self._left_alone()]
-        await asyncio.gather(self._learn_if_due(bound_s), *probes)
+        first = self._owners.get(_EPOCH_SLOT)
+        alone = (node for node in self._nodes.values() if node.is_left_alone)
+        return [node for node in alone if node.breaker.admits(now) or node is first]
 
     async def _probe(self, node: _Node, bound_s: float) -> None:
+        began, bound_s = self._clock.now(), min(bound_s, self._cache.timeout_s)
         try:
-            await node.line.run([EPOCH], bound_s)  # MOVED is an answer too
+            # MOVED is an answer too, and here one of many.
+            await node.line.run([EPOCH] * PROOFS, bound_s)
         except Exception:
+            node.failed(began=began, now=self._clock.now())
             return
-        node.breaker.succeeded()
+        node.proved()
 
     async def _learn_if_due(self, bound_s: float) -> None:
         if self._clock.now() < self._learn_at:

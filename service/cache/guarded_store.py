@@ -4,61 +4,42 @@ While the breaker is open no call touches a server; a background task looks
 whether they are back, with jitter. The same look reads the purge epoch, so
 that the store is only used while the epoch is known: a purge is in force
 within a second everywhere, and an outage cannot bring back what was purged.
+
+Before that, from the first sign that a server hangs, it is in doubt: nobody is
+kept waiting for it until it has proved that it answers, which it is asked to
+do at once and again and again, and soon the breaker opens.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Final
 
-from redis.exceptions import OutOfMemoryError, ReadOnlyError
+from redis.exceptions import ResponseError
 
 from service.breaker import Breaker
 from service.cache.keys import EPOCH_KEY
-from service.cache.link import Command, Link, NodeFailed, NoTurn, Read
+from service.cache.link import Link, NodeFailed, NoTurn, Read, words_of
+from service.cache.lookout import Lookout
+from service.cache.losses import Losses
 from service.cache.store import Fetched, StoreCounters, StoredEntry, StoreStatus
+from service.cache.watched import Watched, unwatched
+from service.cache.writing import Writes
 from service.clock import Clock
 from service.settings import CacheSettings, RedisSettings
 
 _log = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 0.3
-_LOOK_AGAIN_S = 0.05
-_EPOCH_LIMIT_S = 0.8
+_LOOK_EVERY_S: Final = 0.3
+_LOOK_AGAIN_S: Final = 0.05
+_EPOCH_LIMIT_S: Final = 0.8
 """An epoch read longer ago than this, and not to be read again, is not known any more."""
-_LOOK_LIMIT_S = 0.25
+_LOOK_LIMIT_S: Final = 0.25
 """For one look while the epoch is known: so that two fail before it is not known any more."""
-_WRITES_LIMIT = 2048
-"""Entries on their way at once. Writes can wait, so beyond this they are dropped."""
-_LOCKS_KEPT = 1024
-
-
-class Watching(Protocol):
-    """Who measures a call."""
-
-    def failed(self, error: Exception) -> None:
-        """It came back, with this instead of a reply or among the replies."""
-        ...
-
-
-Watched = Callable[[str, int], AbstractContextManager[Watching]]
-"""Makes a context around each call, for telemetry: the operation, and its number of commands."""
-
-
-class _Nobody:
-    def failed(self, error: Exception) -> None:
-        """Nobody measures it."""
-
-
-_NOBODY = nullcontext(_Nobody())
-
-
-def unwatched(operation: str, commands: int) -> AbstractContextManager[Watching]:
-    return _NOBODY
 
 
 class GuardedStore:
@@ -78,18 +59,17 @@ class GuardedStore:
         self._link = link
         self._timeout_s = cache.timeout_s
         self._find_again_s = redis.connect_timeout_s + cache.timeout_s
-        # Writes can wait and lookups cannot: most connections stay theirs.
-        self._puts_limit = max(1, redis.pool_size // 4)
-        self._puts_under_way = self._writes_under_way = 0
         self._clock = clock
         self._watched = watched
         self._breaker = Breaker(
             failures=cache.breaker_failures, probe_s=cache.breaker_probe_s, jitter=jitter
         )
+        self._losses = Losses(cache.breaker_failures)
+        self._lookout = Lookout(cache.timeout_s, self._fall_in_doubt)
+        self._doubt = asyncio.Event()
+        self._writes = Writes(link, settings=cache, clock=clock, jitter=jitter, watched=watched)
         self._epoch = 0
         self._epoch_read_at = -math.inf
-        self._locks: dict[str, float] = {}
-        self._locks_limit = _LOCKS_KEPT
         self._problem: str | None = None
         self._counts: Counter[str] = Counter()
         self._stopping = False
@@ -118,19 +98,22 @@ class GuardedStore:
 
     def status(self) -> StoreStatus:
         """What calls and looks have met; asks nobody."""
+        counts = self._counts + self._writes.counts
         return StoreStatus(
             state="degraded" if self._breaker.is_open else "connected",
             breaker=self._breaker.state,
             breaker_opened=self._breaker.opened,
             problem=self._problem if self._breaker.is_open else None,
+            writes_problem=self._writes.problem,
+            writes_opened=self._writes.opened,
             client=self._link.name,
             under_way=self._link.under_way,
-            counters=StoreCounters(**self._counts, lost_connections=self._link.lost),
+            counters=StoreCounters(**counts, lost_connections=self._link.lost),
         )
 
     def turns_away(self) -> bool:
         """Whether nothing is asked now; counted as a lookup that was not made."""
-        if self._breaker.is_open:
+        if self._is_left_alone():
             self._counts["left_alone"] += 1
             return True
         return False
@@ -142,9 +125,12 @@ class GuardedStore:
         if not keys:
             return Fetched("ok", ())
         bound_s, began = min(timeout_s, self._timeout_s), self._clock.now()
+        answered = False
+        self._lookout.begins()
         try:
             with self._watched("GET" if len(keys) == 1 else "MGET", 1) as watching:
                 read = await self._link.read(keys, bound_s)
+                answered = True
                 if read.problems:
                     watching.failed(read.problems[0])
         # Everything: a lookup must not fail a request, whatever a client
@@ -153,6 +139,8 @@ class GuardedStore:
             self._note_failure(problem, began, bound_s)
             self._count_error(problem)
             return Fetched("error", (None,) * len(keys))
+        finally:
+            self._lookout.ends(answered=answered)
         if read.problems:
             return self._in_part(read, began, bound_s)
         self._note_success()
@@ -160,84 +148,34 @@ class GuardedStore:
         return Fetched("ok", tuple(read.values))
 
     async def put(self, entries: Sequence[StoredEntry]) -> None:
-        """Write entries, unless the servers are left alone or too many are on their way."""
-        count = len(entries)
-        full = self._writes_under_way + count > _WRITES_LIMIT and self._writes_under_way > 0
-        if self._breaker.is_open or full or self._puts_under_way >= self._puts_limit:
-            self._counts["writes_skipped"] += count
-            return
-        commands: list[Command] = [
-            ("SET", entry.key, entry.value, "PX", _milliseconds(entry.ttl_s)) for entry in entries
-        ]
-        self._writes_under_way += count
-        self._puts_under_way += 1
-        try:
-            replies = await self._run(commands)
-        finally:
-            self._writes_under_way -= count
-            self._puts_under_way -= 1
-        written = sum(1 for reply in replies if not isinstance(reply, Exception))
-        self._counts["writes"] += written
-        self._counts["write_errors"] += count - written
+        """Write entries, unless the servers are left alone, refuse them, or are busy with them."""
+        if self._is_left_alone():
+            self._writes.skip(len(entries))
+        else:
+            await self._writes.put(entries)
 
     async def lock(self, key: str, ttl_s: float) -> bool | None:
         """Take a lock that ends by itself: True if it is ours, None if not known."""
-        if self._breaker.is_open:
+        if self._is_left_alone():
             self._counts["lock_errors"] += 1
             return None
-        # From before the server can have begun to count: see `unlock`.
-        ends_at = self._clock.now() + ttl_s
-        (reply,) = await self._run([("SET", key, b"1", "NX", "PX", _milliseconds(ttl_s))])
-        if isinstance(reply, Exception):
-            self._counts["lock_errors"] += 1
-            return None
-        if reply is None:
-            return False
-        self._remember(key, ends_at)
-        return True
+        return await self._writes.lock(key, ttl_s)
 
     async def unlock(self, key: str) -> None:
         """Give a lock back, unless its time is over: then it may be somebody else's by now."""
-        ends_at = self._locks.pop(key, -math.inf)
-        if self._breaker.is_open or self._clock.now() + self._timeout_s >= ends_at:
-            return
-        (reply,) = await self._run([("DEL", key)])
-        if isinstance(reply, Exception):
-            self._counts["lock_errors"] += 1
+        if not self._is_left_alone():
+            await self._writes.unlock(key)
 
-    def _remember(self, key: str, ends_at: float) -> None:
-        if len(self._locks) >= self._locks_limit:
-            now = self._clock.now()
-            self._locks = {key: end for key, end in self._locks.items() if end > now}
-            # So that locks by the thousand are not gone through again for each new one.
-            self._locks_limit = max(_LOCKS_KEPT, 2 * len(self._locks))
-        self._locks[key] = ends_at
+    def _is_left_alone(self) -> bool:
+        return self._breaker.is_open or self._doubt.is_set()
 
-    async def _run(self, commands: Sequence[Command]) -> Sequence[object]:
-        """The replies; if the servers cannot be asked, what went wrong in the place of each."""
-        began = self._clock.now()
-        try:
-            with self._watched(_operation(commands), len(commands)) as watching:
-                replies = await self._link.run(commands, self._timeout_s)
-                for reply in replies:
-                    if isinstance(reply, Exception):
-                        watching.failed(reply)
-                        break
-        except Exception as problem:  # as in `get`
-            self._note_failure(problem, began, self._timeout_s)
-            return [problem] * len(commands)
-        failed = [reply for reply in replies if isinstance(reply, Exception)]
-        if len(failed) == len(replies):
-            self._note_failure(failed[0], began, self._timeout_s)
-        else:
-            self._note_success()
-        return replies
+    # --- what calls have met ------------------------------------------------------------
 
     def _in_part(self, read: Read, began: float, bound_s: float) -> Fetched:
         """What is known although some keys, or all, met a problem."""
-        wrong_types = sum(1 for problem in read.problems if _tells(problem, "WRONGTYPE"))
+        wrong_types = sum(1 for problem in read.problems if _is_wrong_type(problem))
         self._counts["wrong_types"] += wrong_types
-        faults = [problem for problem in read.problems if not _tells(problem, "WRONGTYPE")]
+        faults = [problem for problem in read.problems if not _is_wrong_type(problem)]
         if len(faults) == len(read.values):
             self._note_failure(faults[0], began, bound_s)
         else:
@@ -257,13 +195,22 @@ class GuardedStore:
         # While open, only a look closes the breaker: it brings the epoch along.
         if not self._breaker.is_open:
             self._breaker.succeeded()
+            self._losses.answered()
+            self._doubt.clear()
 
     def _note_failure(self, problem: Exception, began: float, bound_s: float) -> None:
-        if not self._blames_servers(problem, bound_s):
+        if not self._blames_servers(problem, bound_s) or self._breaker.is_open:
             return
-        self._problem = _text(problem)
-        if self._breaker.failed(started=began, now=self._clock.now()):
-            self._log_open()
+        self._problem = words_of(problem)
+        now = self._clock.now()
+        opened = self._breaker.failed(started=began, now=now)
+        # A refusal takes no time and costs no connection: only what is lost is counted.
+        if not opened and not isinstance(problem, ResponseError):
+            opened = self._losses.lost(started=began, now=now) and self._breaker.trip(now)
+        if opened:
+            self._opens()
+        elif isinstance(problem, TimeoutError):
+            self._fall_in_doubt()
 
     def _blames_servers(self, problem: Exception, bound_s: float) -> bool:
         if isinstance(problem, NodeFailed):
@@ -272,46 +219,62 @@ class GuardedStore:
             # A caller that had next to no time to begin with says that it is in
             # a hurry, not that the servers are slow.
             return bound_s >= self._timeout_s / 4
-        # A full server, a replica and a key of another type still answer lookups.
-        return not (isinstance(problem, NoTurn) or _still_reads(problem))
+        return not isinstance(problem, NoTurn)
 
-    def _log_open(self) -> None:
+    def _fall_in_doubt(self) -> None:
+        if not self._breaker.is_open:
+            self._doubt.set()
+
+    def _opens(self) -> None:
+        self._doubt.clear()
         _log.warning("the cache server is left alone, rankings go on without: %s", self._problem)
+
+    # --- looks --------------------------------------------------------------------------
 
     async def _watch(self) -> None:
         known = not self._breaker.is_open
         while not self._stopping:
-            await asyncio.sleep(self._until_next_look(known))
+            await self._next_look(known)
             if self._breaker.admits(self._clock.now()):
                 known = await self._look()
 
-    def _until_next_look(self, known: bool) -> float:
+    async def _next_look(self, known: bool) -> None:
+        """Return when one is due: at once while there is doubt."""
         if self._breaker.is_open:
-            return max(0.0, self._breaker.probe_at - self._clock.now())
-        return _LOOK_EVERY_S if known else _LOOK_AGAIN_S
+            await asyncio.sleep(max(0.0, self._breaker.probe_at - self._clock.now()))
+            return
+        timer = asyncio.timeout(_LOOK_EVERY_S if known else _LOOK_AGAIN_S)
+        with contextlib.suppress(TimeoutError):
+            async with timer:
+                await self._doubt.wait()
 
     async def _look(self) -> bool:
         """Read the purge epoch, which shows that the servers answer."""
-        began = self._clock.now()
-        first = self._breaker.is_open or self._epoch_read_at == -math.inf
-        # Longer than a lookup may take: nobody waits, and a connection that
-        # is slow to make is then there for the lookups.
-        limit_s = self._find_again_s if first else min(self._find_again_s, _LOOK_LIMIT_S)
+        began, needs_proof = self._clock.now(), self._is_left_alone()
         try:
-            self._epoch = await self._epoch_now(limit_s)
-            if self._breaker.is_open:
+            self._epoch = await self._epoch_now(self._look_limit_s())
+            if needs_proof:
                 # Connected now, it must answer as soon as a lookup must be answered: who is asked
                 # again too early keeps requests waiting until it is left alone once more.
-                await self._link.look(self._timeout_s)
+                await self._link.prove(self._timeout_s)
         except Exception as problem:
-            self._problem = _text(problem)
+            self._problem = words_of(problem)
             self._epoch_is_not_read(began)
             return False
         if self._breaker.is_open:
             _log.info("the cache server answers again")
         self._epoch_read_at = began
         self._breaker.succeeded()
+        self._doubt.clear()
         return True
+
+    def _look_limit_s(self) -> float:
+        if self._doubt.is_set():
+            return self._timeout_s
+        # Longer than a lookup may take: nobody waits, and a connection that
+        # is slow to make is then there for the lookups.
+        first = self._breaker.is_open or self._epoch_read_at == -math.inf
+        return self._find_again_s if first else min(self._find_again_s, _LOOK_LIMIT_S)
 
     async def _epoch_now(self, limit_s: float) -> int:
         """The purge epoch, which never goes back.
@@ -332,29 +295,8 @@ class GuardedStore:
         if not self._breaker.is_open and now - self._epoch_read_at > _EPOCH_LIMIT_S:
             opened = self._breaker.trip(now)
         if opened:
-            self._log_open()
+            self._opens()
 
 
-def _operation(commands: Sequence[Command]) -> str:
-    """As the database conventions name it; the commands are all the same one."""
-    command = str(commands[0][0])
-    return command if len(commands) == 1 else f"PIPELINE {command}"
-
-
-def _milliseconds(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
-
-
-def _text(problem: Exception) -> str:
-    return f"{type(problem).__name__}: {problem}".removesuffix(": ")
-
-
-def _tells(problem: Exception, *codes: str) -> bool:
-    return str(problem).startswith(codes)
-
-
-def _still_reads(problem: Exception) -> bool:
-    # redis-py knows some errors by class and cuts their code off; the lean client leaves it.
-    return isinstance(problem, OutOfMemoryError | ReadOnlyError) or _tells(
-        problem, "WRONGTYPE", "OOM ", "READONLY ", "MISCONF "
-    )
+def _is_wrong_type(problem: Exception) -> bool:
+    return str(problem).startswith("WRONGTYPE")

@@ -12,7 +12,6 @@ every value is the second line of defence.
 """
 
 import asyncio
-import re
 from collections import deque
 from collections.abc import Sequence
 from typing import cast
@@ -23,19 +22,11 @@ from redis.exceptions import ResponseError
 
 from service.cache.link import Command, NoTurn, ProtocolDoubt, check_replies
 from service.cache.patience import STEPS
+from service.stores import ReplyBounds, connected
 
 _CALLS_LIMIT = 1024
 """Calls on the connection at once, those included whose caller went away."""
 _INCOMPLETE = object()
-_LARGEST_REPLY = 16_000_000
-"""Bytes; a thousand score rows are half a million. Who sends more would fill our memory."""
-_HUGE = re.compile(rb"\*\d{7,}\r")
-"""The head of a reply with millions of parts, for which hiredis makes room at once: 800 MB for
-twelve bytes, whose release stops the event loop for seconds. By chance one value in 10^12 looks
-like that, and costs a connection."""
-_NOT_OURS = b"~%>|"
-"""Heads of replies with parts, of a protocol (RESP3) that we do not ask for."""
-_HEAD_BYTES = 12
 
 
 class LeanAddress(Struct, frozen=True, kw_only=True):
@@ -104,7 +95,7 @@ class LeanConnection(asyncio.Protocol):
         self._reader = hiredis.Reader(
             protocolError=ProtocolDoubt, replyError=ResponseError, notEnoughData=_INCOMPLETE
         )
-        self._last_bytes = b""  # a head may come in two parts
+        self._bounds = ReplyBounds()
         self._unsent: list[_Call] = []
         self._calls: deque[_Call] = deque()  # that were sent, in this order
         self._transport: asyncio.WriteTransport | None = None
@@ -165,16 +156,13 @@ class LeanConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            seen = self._last_bytes + data
-            self._last_bytes = seen[-_HEAD_BYTES:]
-            begins = not self._reader.has_data()
-            if _HUGE.search(seen) is not None or (begins and data[0] in _NOT_OURS):
-                raise ProtocolDoubt("a reply with millions of parts")
+            # What it has read it may keep for a while, and counts it.
+            held = self._reader.len() if self._reader.has_data() else 0
+            if not self._bounds.allow(data, held=held):
+                raise ProtocolDoubt("a reply that nobody can have asked for")
             self._reader.feed(data)
             while self._ended is None and (reply := self._reader.gets()) is not _INCOMPLETE:
                 self._take(reply)
-            if self._reader.len() > _LARGEST_REPLY:
-                raise ProtocolDoubt("a reply larger than any of ours")
         except ProtocolDoubt as doubt:
             self.close(doubt)
         except MemoryError:
@@ -192,12 +180,15 @@ class LeanConnection(asyncio.Protocol):
                 if address.path is not None:
                     await self._loop.create_unix_connection(lambda: self, address.path)
                 else:
-                    await self._loop.create_connection(lambda: self, address.host, address.port)
+                    await connected(address.host, self._connect_to)
                 await self._may_send.wait()
         except TimeoutError:
             self.close(ConnectionError("no connection within the connect timeout"))
         except Exception as problem:  # a host name can also fail to be encoded
             self.close(ConnectionError(f"no connection: {problem}"))
+
+    async def _connect_to(self, host: str) -> None:
+        await self._loop.create_connection(lambda: self, host, self._address.port)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclasses of asyncio's.

@@ -41,6 +41,11 @@ class Read(Struct, frozen=True):
     problems: Sequence[Exception] = ()
 
 
+PROOFS = 20
+"""Replies in a row that a server must give in time to be believed: one of which every tenth reply
+is late or spoiled gives them once in eight times."""
+
+
 class Line(Protocol):
     """To one server."""
 
@@ -63,8 +68,21 @@ class Line(Protocol):
         """
         ...
 
+    @property
+    def writes_at_once(self) -> int:
+        """Calls that write, of which so many under way keep no lookup waiting."""
+        ...
+
     async def look(self, bound_s: float) -> bytes | None:
         """The purge epoch as the server keeps it, after a check of the connections."""
+        ...
+
+    async def prove(self, bound_s: float) -> None:
+        """Have the server give `PROOFS` replies where lookups go, in the time that one has.
+
+        Raises:
+            Exception: a reply was late or wrong, or most were refusals.
+        """
         ...
 
     async def close(self) -> None: ...
@@ -96,8 +114,17 @@ class Link(Protocol):
         """As of a line; of one of several servers that fails every reply is a `NodeFailed`."""
         ...
 
+    @property
+    def writes_at_once(self) -> int:
+        """As of a line."""
+        ...
+
     async def look(self, bound_s: float) -> bytes | None:
         """As of a line."""
+        ...
+
+    async def prove(self, bound_s: float) -> None:
+        """As of a line; of one of several servers at least."""
         ...
 
     async def close(self) -> None: ...
@@ -130,8 +157,15 @@ class OneServer:
     async def run(self, commands: Sequence[Command], bound_s: float) -> list[object]:
         return await self._line.run(commands, bound_s)
 
+    @property
+    def writes_at_once(self) -> int:
+        return self._line.writes_at_once
+
     async def look(self, bound_s: float) -> bytes | None:
         return await self._line.look(bound_s)
+
+    async def prove(self, bound_s: float) -> None:
+        await self._line.prove(bound_s)
 
     async def close(self) -> None:
         await self._line.close()
@@ -143,8 +177,28 @@ _VALUE_TYPES = {bytes, type(None)}
 def read_of(replies: Sequence[object]) -> Read:
     """Replies to GET, one per key."""
     values = [reply if type(reply) is bytes else None for reply in replies]
-    problems = [reply for reply in replies if isinstance(reply, Exception)]
-    return Read(values, problems)
+    return Read(values, refused(replies))
+
+
+def refused(replies: Sequence[object]) -> list[Exception]:
+    """What went wrong, where that came in the place of replies."""
+    return [reply for reply in replies if isinstance(reply, Exception)]
+
+
+def check_proofs(replies: Sequence[object]) -> None:
+    """Take replies for a proof, unless most are refusals: a few of these cost nobody time.
+
+    Raises:
+        Exception: the first refusal.
+    """
+    refusals = refused(replies)
+    if 2 * len(refusals) > len(replies):
+        raise refusals[0]
+
+
+def words_of(problem: Exception) -> str:
+    """What went wrong, for people; never a password."""
+    return f"{type(problem).__name__}: {problem}".removesuffix(": ")
 
 
 def check_replies(commands: Sequence[Command], replies: Sequence[object]) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 from redis.asyncio.connection import parse_url
 
 from service.cache.cluster import ClusterLink
-from service.cache.guarded_store import GuardedStore, Watched, unwatched
+from service.cache.guarded_store import GuardedStore
 from service.cache.lean_connection import LeanAddress
 from service.cache.lean_store import LeanLine
 from service.cache.link import Link, OneServer
 from service.cache.redis_store import RedisLine
+from service.cache.watched import Watched, unwatched
 from service.clock import Clock
 from service.errors import StartupError
 from service.settings import CacheSettings, RedisSettings

@@ -13,9 +13,17 @@ from collections.abc import Sequence
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
-from service.cache.link import EPOCH, Command, NoTurn, check_replies, epoch_in
+from service.cache.link import (
+    EPOCH,
+    PROOFS,
+    Command,
+    NoTurn,
+    check_proofs,
+    check_replies,
+    epoch_in,
+)
 from service.cache.patience import Patience
 
 
@@ -27,6 +35,8 @@ class RedisLine:
         self._client = client
         self._pool = client.connection_pool
         self._slots = asyncio.Semaphore(pool_size)
+        # Writes can wait and lookups cannot: most connections stay theirs.
+        self.writes_at_once = max(1, pool_size // 4)
         self._under_way = 0
         self._lost = 0
 
@@ -58,7 +68,15 @@ class RedisLine:
         """The purge epoch, over a connection that lookups cannot hold."""
         async with Patience(bound_s):
             (reply,) = await self._on_a_connection([EPOCH])
+            if isinstance(reply, Exception):
+                # By now the name, or sentinels, may lead to another server.
+                await self._pool.disconnect(inuse_connections=False)
         return epoch_in(reply)
+
+    async def prove(self, bound_s: float) -> None:
+        """Have the purge epoch read `PROOFS` times: not every user may send PING."""
+        async with Patience(bound_s):
+            check_proofs(await self._on_a_connection([EPOCH] * PROOFS))
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -69,6 +87,8 @@ class RedisLine:
             await connection.send_packed_command(connection.pack_commands(commands))
             replies = [await _reply(connection) for _ in commands]
             check_replies(commands, replies)
+            if any(isinstance(reply, ReadOnlyError) for reply in replies):
+                await connection.disconnect(nowait=True)  # there may be another master
             return replies
         except BaseException:
             self._lost += 1

@@ -170,6 +170,8 @@ class SlateCache:
             breaker=store.breaker,
             breaker_opened=store.breaker_opened,
             problem=store.problem,
+            writes_problem=store.writes_problem,
+            writes_opened=store.writes_opened,
             counters=CacheCounters(
                 hits=self._counts["hits"],
                 process_hits=self._counts["process_hits"],

@@ -16,7 +16,8 @@ from msgspec import Struct
 from service.breaker import BreakerState
 
 StoreOutcome = Literal["ok", "error", "open"]
-"""error: a server failed or was too slow; open: it was left alone, as it keeps failing."""
+"""error: a server failed or was too slow; open: it was left alone, as it keeps failing or has
+fallen silent."""
 
 
 class Fetched(Struct, frozen=True):
@@ -48,7 +49,7 @@ class StoreCounters(Struct, frozen=True, kw_only=True):
     timeouts: int = 0
     """Errors because no answer came within the cache timeout, or the caller's."""
     left_alone: int = 0
-    """Calls of `get` that asked nobody because the breaker was open."""
+    """Calls of `get` that asked nobody: the breaker was open, or the server in doubt."""
     wrong_types: int = 0
     """Keys under which something else than bytes was kept; they count as nothing there."""
     writes: int = 0
@@ -56,7 +57,8 @@ class StoreCounters(Struct, frozen=True, kw_only=True):
     write_errors: int = 0
     """Entries that a server refused or that got no answer."""
     writes_skipped: int = 0
-    """Entries dropped unsent: the breaker was open, or too many were under way."""
+    """Entries dropped unsent: the server was left alone, refuses them, or too many were under
+    way."""
     lock_errors: int = 0
     """Locks of which it is not known whether they were given."""
     lost_connections: int = 0
@@ -72,6 +74,10 @@ class StoreStatus(Struct, frozen=True, kw_only=True):
     """How often the breaker has opened."""
     problem: str | None = None
     """Why it is degraded; never a password."""
+    writes_problem: str | None = None
+    """Why entries are not sent to a server that answers lookups; None: they are."""
+    writes_opened: int = 0
+    """How often it began that they are not."""
     client: str = "memory"
     """What talks to the servers: lean, redis-py, memory."""
     under_way: int = 0

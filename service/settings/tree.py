@@ -139,7 +139,9 @@ class CacheSettings(Section, frozen=True, kw_only=True):
     max_memory_mb: Count = 256
     """Memory of the embedded cache server."""
     breaker_failures: Count = 5
-    """Failures in a row after which Redis is left alone."""
+    """Failures in a row, or lost connections within a second if that is a tenth of the lookups,
+    after which Redis is left alone; and writes in a row that it refuses, after which none are
+    sent."""
     breaker_probe_s: Wait = 1.0
     """Time between probes while it is left alone, give or take a quarter."""
     rows: Literal["auto", "always", "never"] = "auto"

@@ -9,12 +9,15 @@ from service.stores.checks import (
 )
 from service.stores.clients import cache_client, cluster_clients, events_client, node_client
 from service.stores.embedded import EmbeddedStores, embedded_stores
+from service.stores.names import connected
+from service.stores.replies import ReplyBounds
 from service.stores.server import ServerState, ServerStatus
 from service.stores.url import StoreUrl, redacted, store_url
 
 __all__ = [
     "AttachedStores",
     "EmbeddedStores",
+    "ReplyBounds",
     "ServerState",
     "ServerStatus",
     "StoreUrl",
@@ -24,6 +27,7 @@ __all__ = [
     "cache_problems",
     "cache_server_problems",
     "cluster_clients",
+    "connected",
     "down_bits",
     "embedded_stores",
     "events_client",

@@ -2,11 +2,10 @@
 
 from typing import Any, TypeVar
 
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis, Sentinel, SSLConnection
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
-    SentinelConnectionPool,
     SentinelManagedConnection,
     SentinelManagedSSLConnection,
 )
@@ -15,6 +14,8 @@ from redis.exceptions import RedisError
 
 from service.errors import StartupError
 from service.settings import EventSettings, RedisSettings
+from service.stores.connections import BoundedParser, prepare
+from service.stores.sentinels import MasterPool, Sentinels
 from service.stores.url import NOT_A_URL, StoreUrl, redacted, store_url
 
 _EVENTS_POOL_SIZE = 16
@@ -22,18 +23,8 @@ _EVENTS_POOL_SIZE = 16
 _Pool = TypeVar("_Pool", bound=ConnectionPool)
 
 
-class _MasterPool(SentinelConnectionPool):
-    """Connections to whatever sentinels say is the master; closes those to sentinels as well."""
-
-    sentinel_manager: Sentinel
-
-    async def aclose(self) -> None:
-        await super().aclose()
-        await self.sentinel_manager.aclose()
-
-
-class _BlockingMasterPool(_MasterPool, BlockingConnectionPool):
-    """The same, where callers wait for a connection."""
+class _BlockingMasterPool(MasterPool, BlockingConnectionPool):
+    """A `MasterPool` where callers wait for a connection."""
 
 
 def cache_client(url: str, redis: RedisSettings) -> Redis:
@@ -101,9 +92,10 @@ def _cache_client(parsed: StoreUrl, redis: RedisSettings) -> Redis:
         "max_connections": redis.pool_size + 1,
         "socket_timeout": None,
         "socket_connect_timeout": redis.connect_timeout_s,
+        "parser_class": BoundedParser,
     }
     if parsed.kind == "sentinel":
-        return _master_client(_MasterPool, parsed, redis, "redis.url", options)
+        return _master_client(MasterPool, parsed, redis, "redis.url", options)
     return _client(ConnectionPool, parsed, redis, "redis.url", options)
 
 
@@ -117,14 +109,14 @@ def _client(
     url = parsed.template
     try:
         pool = pool_class.from_url(url, **_tls(parsed, redis), **_every(), **options)
-        _try_options(pool)
+        prepare(pool)
     except (ValueError, TypeError, OSError, RedisError) as problem:
         raise _unusable(setting, url, problem) from None
     return Redis.from_pool(pool)
 
 
 def _master_client(
-    pool_class: type[_MasterPool],
+    pool_class: type[MasterPool],
     parsed: StoreUrl,
     redis: RedisSettings,
     setting: str,
@@ -144,7 +136,10 @@ def _master_client(
             "socket_timeout": redis.connect_timeout_s,
             "socket_connect_timeout": redis.connect_timeout_s,
         }
-        sentinels = Sentinel(parsed.hosts, sentinel_kwargs=to_sentinels)  # type: ignore[no-untyped-call]
+        sentinels = Sentinels(parsed.hosts, sentinel_kwargs=to_sentinels)  # type: ignore[no-untyped-call]
+        for sentinel in sentinels.sentinels:
+            sentinel.connection_pool.connection_kwargs["parser_class"] = BoundedParser
+            prepare(sentinel.connection_pool)
         tls = SentinelManagedSSLConnection
         pool = pool_class(
             parsed.service,
@@ -153,7 +148,7 @@ def _master_client(
             **known,
             **options,
         )
-        _try_options(pool)
+        prepare(pool)
     except (ValueError, TypeError, OSError, RedisError) as problem:
         raise _unusable(setting, url, problem) from None
     return Redis.from_pool(pool)
@@ -184,31 +179,7 @@ def _tls(parsed: StoreUrl, redis: RedisSettings) -> dict[str, Any]:
     }
 
 
-def _try_options(pool: ConnectionPool) -> None:
-    """Make a connection object, which is when options of the URL are looked at."""
-    connection = pool.make_connection()  # type: ignore[no-untyped-call]
-    if isinstance(connection, SSLConnection):
-        _share_tls_context(pool, connection)
-
-
 def _unusable(setting: str, url: str, problem: Exception) -> StartupError:
     # No text of a ValueError: it can quote a part of the password.
     why = NOT_A_URL if isinstance(problem, ValueError) else str(problem)
     return StartupError(f"{setting} {redacted(url)} cannot be used: {why}")
-
-
-def _share_tls_context(pool: ConnectionPool, first: SSLConnection) -> None:
-    """Load certificates once per pool.
-
-    redis-py does it once per connection, 20-35 ms on the event loop each: a
-    lookup that needs a new connection would never be in time.
-    """
-    shared = first.ssl_context
-    shared.get()
-
-    class SharedContextConnection(type(first)):  # type: ignore[misc]
-        def __init__(self, **options: Any) -> None:
-            super().__init__(**options)
-            self.ssl_context = shared
-
-    pool.connection_class = SharedContextConnection

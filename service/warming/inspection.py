@@ -51,7 +51,7 @@ class Inspector:
             keys = await self._server.count(epoch) if count else None
         except CacheUnavailable as problem:
             return await self._viewed(status, str(problem))
-        view = await self._viewed(status, status.problem)
+        view = await self._viewed(status, status.problem or _unwritten(status))
         return msgspec.structs.replace(view, server=server, keys=keys)
 
     async def page(self, item: str, of: PageOf) -> EntryView:
@@ -147,3 +147,8 @@ def _summed(workers: list[CacheStatus]) -> LookupCounts:
         process_entries=sum(worker.first_level.entries for worker in workers),
         process_bytes=sum(worker.first_level.bytes for worker in workers),
     )
+
+
+def _unwritten(status: CacheStatus) -> str | None:
+    problem = status.writes_problem
+    return None if problem is None else f"nothing is stored: {problem}"

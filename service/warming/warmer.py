@@ -217,7 +217,9 @@ class Warmer:
             if _lost(cache) == before:
                 return
             await asyncio.sleep(_LOOK_AGAIN_S)
-        raise CacheUnavailable("the cache server does not take what was computed")
+        why = cache.status().writes_problem
+        refusal = "the cache server does not take what was computed"
+        raise CacheUnavailable(f"{refusal}: {why}" if why else refusal)
 
     async def _filled(self, pages: Pages, place: int, segments: SegmentRows) -> str:
         request = pages.request(place)

@@ -1,8 +1,8 @@
 """``python -m tests.chaos [FAULT ...]``: a failing cache server costs no answer, and little time.
 
 For every fault two runs under load against a real service and real Valkey
-servers: a closed loop of 32 callers, and an open loop at half of what the
-service can do. Every reply is compared with what ONNX Runtime
+servers: a closed loop of 32 callers, and an open loop that takes half of the
+core that the service has. Every reply is compared with what ONNX Runtime
 computes. A table follows, and the figures as JSON. It fails if a request
 failed or an answer was wrong; times that missed what is promised are marked
 with ``!``, as other work on the machine can do that too.

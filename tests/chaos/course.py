@@ -101,7 +101,7 @@ def run_course(
         ended_s = time.monotonic()
         open_cpu_s = site.cpu_s - cpu[0] if cpu else None
         wait_until(
-            lambda: watch.first(well=True, after_s=ended_s) is not None,
+            lambda: watch.first("well", after_s=ended_s) is not None,
             why=lambda: str(site.cache_health()),
             limit_s=RECOVERY_LIMIT_S,
         )
@@ -112,8 +112,8 @@ def run_course(
         beside=beside,
         began_s=began_s,
         ended_s=ended_s,
-        opened_s=_before(ended_s, watch.first(well=False, after_s=began_s)),
-        well_s=watch.first(well=True, after_s=ended_s),
+        opened_s=_before(ended_s, watch.first("left alone", after_s=began_s)),
+        well_s=watch.first("well", after_s=ended_s),
         counted={name: n - counted.get(name, 0) for name, n in site.failures().items()},
         refused_looks=watch.refused,
         open_cpu_s=open_cpu_s,
@@ -188,7 +188,7 @@ def _cpu_when_open(site: Site, watch: Watch) -> Iterator[list[float]]:
 
     def look() -> None:
         while not over.wait(_PAUSE_S):
-            if watch.changes and not watch.changes[-1][1]:
+            if watch.changes and watch.changes[-1][1] == "left alone":
                 found.append(site.cpu_s)
                 return
 

@@ -38,6 +38,8 @@ class Fault(Struct, frozen=True, kw_only=True):
     lasts_s: float = 3.0
     opens: bool | None = False
     """Whether the breaker has to open; None: it may, or not."""
+    refuses: bool = False
+    """Whether it has to be seen that writes are refused."""
     shows: tuple[str, ...] = ()
     """Reasons in the metrics of which one at least must be counted."""
     options: Options = Options()
@@ -230,12 +232,17 @@ FAULTS: dict[str, Fault] = {
         options=Options(pool_size=4),
     ),
     "full": Fault(
-        words="maxmemory reached, noeviction", begin=_fill, end=_empty, shows=("write_errors",)
+        words="maxmemory reached, noeviction",
+        begin=_fill,
+        end=_empty,
+        refuses=True,
+        shows=("write_errors",),
     ),
     "read-only": Fault(
         words="a replica that takes no writes",
         begin=_follow_nobody,
         end=_lead_again,
+        refuses=True,
         shows=("write_errors",),
     ),
     "failover": Fault(

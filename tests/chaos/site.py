@@ -1,5 +1,6 @@
 """A real service with a real cache server that can be harmed."""
 
+import http.client
 import shutil
 import tempfile
 import threading
@@ -33,6 +34,8 @@ SURFACES: dict[Mode, str] = {"exact": "default", "segment_rescore": "rescored", 
 TOP = 5
 """Candidates that the segment's order leaves to be scored exactly."""
 Client = Literal["lean", "redis-py"]
+CacheState = Literal["well", "not written to", "left alone"]
+"""As `/health/ready` says."""
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -77,8 +80,8 @@ class Site:
         return health
 
     @property
-    def cache_is_well(self) -> bool:
-        return self.cache_health()["status"] == "ok"
+    def cache_state(self) -> CacheState:
+        return state_of(self.cache_health())
 
     def failures(self) -> dict[str, int]:
         """What the metrics say that the cache could not do, by reason."""
@@ -97,14 +100,23 @@ class Site:
         return (int(stat[11]) + int(stat[12])) / 100  # Linux counts in hundredths, everywhere
 
 
+def state_of(health: dict[str, str]) -> CacheState:
+    """What the health of the cache means."""
+    if health["status"] == "ok":
+        return "well"
+    return "left alone" if health["detail"].startswith("left alone") else "not written to"
+
+
 class Watch:
     """Looks all the time what `/health/ready` says of the cache; a context that stops."""
 
     def __init__(self, site: Site) -> None:
-        self._site = site
-        self._client = httpx.Client(base_url=site.server.base_url, timeout=30)
-        self.changes: list[tuple[float, bool]] = []
-        """When the cache turned well (true) or degraded, on the monotonic clock."""
+        url = httpx.URL(site.server.base_url)
+        assert url.port is not None
+        # Plainer than httpx, which would take a tenth of a core from what is measured.
+        self._connection = http.client.HTTPConnection(url.host, url.port, timeout=30)
+        self.changes: list[tuple[float, CacheState]] = []
+        """When the cache was first seen in a state, on the monotonic clock."""
         self.refused = 0
         """Looks at which the service wanted no traffic."""
         self._over = threading.Event()
@@ -117,24 +129,25 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
-        self._client.close()
+        self._connection.close()
 
-    def first(self, *, well: bool, after_s: float) -> float | None:
-        """When it first was so from a time on; that time if it was so already."""
-        before = [is_well for at, is_well in self.changes if at <= after_s]
-        if before and before[-1] == well:
+    def first(self, state: CacheState, *, after_s: float) -> float | None:
+        """When it was first seen in a state from a time on; that time if it was so already."""
+        before = [seen for at, seen in self.changes if at <= after_s]
+        if before and before[-1] == state:
             return after_s
-        return next((at for at, is_well in self.changes if at > after_s and is_well == well), None)
+        return next((at for at, seen in self.changes if at > after_s and seen == state), None)
 
     def _look(self) -> None:
         last = None
         while not self._over.wait(_POLL_S):
-            reply = self._client.get("/health/ready")
-            self.refused += reply.status_code != 200
-            well = reply.json()["components"]["cache"]["status"] == "ok"
-            if well != last:
-                self.changes.append((time.monotonic(), well))
-                last = well
+            self._connection.request("GET", "/health/ready")
+            reply = self._connection.getresponse()
+            health = msgspec.json.decode(reply.read())["components"]["cache"]
+            self.refused += reply.status != 200
+            if (state := state_of(health)) != last:
+                self.changes.append((time.monotonic(), state))
+                last = state
 
 
 @contextmanager
@@ -171,7 +184,9 @@ def site(kind: SiteKind, options: Options) -> Iterator[Site]:
         running = Site(server, valkey)
         running.proxy, running.cluster, running.clock = proxy, cluster, clock
         if not options.absent:
-            wait_until(lambda: running.cache_is_well, why=lambda: str(running.cache_health()))
+            wait_until(
+                lambda: running.cache_state == "well", why=lambda: str(running.cache_health())
+            )
         yield running
 
 

@@ -76,7 +76,9 @@ def survives(running: Site, name: str, mode: Mode = "exact") -> None:
 
     def during(load: Load) -> None:
         if fault.opens:
-            wait_until(lambda: not running.cache_is_well)
+            wait_until(lambda: running.cache_state == "left alone")
+        if fault.refuses:
+            wait_until(lambda: running.cache_state == "not written to")
         # Further clients take most of the turns, and their replies are checked as well.
         replies(DURING if fault.beside is None else DURING // 10)(load)
         if fault.shows:

@@ -41,16 +41,22 @@ def test_a_breaker_that_opens_shows_with_its_part(tiny_bundle, clock):
     engine = FaultyEngine(FakeEngine("first"))
     deployment = deployment_of(tiny_bundle, engine, clock=clock)
     watch_breakers(metrics, cache, events, {"ranker": deployment})
-    (part,) = states(metrics).keys() - {"cache", "events"}
+    (part,) = states(metrics).keys() - {"cache", "cache writes", "events"}
     assert part.endswith("/first")
     assert set(states(metrics).values()) == {"closed"}
 
     cache.now = replace(cache.now, breaker="open", breaker_opened=2)
     events.failed(started=0.0, now=1.0)
-    assert states(metrics) == {"cache": "open", "events": "open", part: "closed"}
-    assert shown(metrics, "podium_breaker_opened_total") == {
-        ("cache",): 2, ("events",): 1, (part,): 0,
+    assert states(metrics) == {
+        "cache": "open", "cache writes": "closed", "events": "open", part: "closed",
     }  # fmt: skip
+    assert shown(metrics, "podium_breaker_opened_total") == {
+        ("cache",): 2, ("cache writes",): 0, ("events",): 1, (part,): 0,
+    }  # fmt: skip
+
+    cache.now = replace(cache.now, writes_problem="OOM", writes_opened=1)
+    assert states(metrics)["cache writes"] == "open"
+    assert shown(metrics, "podium_breaker_opened_total")[("cache writes",)] == 1
 
 
 class Models:

@@ -10,9 +10,13 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.crc import key_slot
 
+from service.cache.cluster import ClusterLink
 from service.cache.guarded_store import GuardedStore
+from service.cache.link import EPOCH, NodeFailed
 from service.cache.store import StoredEntry
+from service.clock import SystemClock
 from service.settings import CacheSettings, RedisSettings
+from service.stores import store_url
 from tests.support.store_servers import (
     Cluster,
     TcpServer,
@@ -100,6 +104,47 @@ async def test_one_node_is_enough_to_find_the_others(cluster):
 
     assert await all_is_there(store)
     await store.stop()
+
+
+async def test_one_look_is_enough_once_all_nodes_answer_again(cluster):
+    """Each more that is needed costs an interval between two looks."""
+    settings = CacheSettings(timeout_s=0.1, breaker_probe_s=5.0)
+    redis = RedisSettings(connect_timeout_s=2.0)
+    url = store_url(as_user(cluster.url), setting="redis.url")
+    link = ClusterLink(url, cache=settings, redis=redis, clock=SystemClock())
+    assert await link.look(2.0) is None
+    cluster.freeze()
+    for _ in range(2):
+        assert isinstance((await link.run([EPOCH], 0.1))[0], NodeFailed)
+    cluster.thaw()
+
+    assert await link.look(2.0) is None
+    await link.close()
+
+
+async def test_a_silent_node_keeps_nobody_waiting_but_who_asked_it_first(cluster):
+    """From then on its keys are not asked for, and those of the others are answered."""
+    # Shorter than it takes until its replica is made a master.
+    settings = CacheSettings(timeout_s=0.1, breaker_failures=1000)
+    silent = next(m for m in cluster.masters if not owns(m, "podium:epoch"))
+    theirs = [name for name in NAMES if owns(silent, name)]
+    others = [name for name in NAMES if not owns(silent, name)]
+    async with store_at(cluster, settings) as store:
+        await fill(store)
+        silent.freeze()
+        try:
+            assert (await store.get(theirs)).outcome == "error"
+            # Until it is known who is silent, all are in doubt.
+            await eventually(lambda: not store.turns_away())
+            began = time.monotonic()
+            assert (await store.get([theirs[0]])).outcome == "error"
+            found = await store.get([*others, theirs[0]])
+            assert found.values == (*(name.encode() for name in others), None)
+            assert time.monotonic() - began < settings.timeout_s
+        finally:
+            silent.thaw()
+
+        await eventually(lambda: all_is_there(store))
 
 
 async def test_slots_that_move_under_load_lose_nobody_an_answer(cluster):

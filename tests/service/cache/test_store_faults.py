@@ -71,7 +71,9 @@ async def load(store: GuardedStore, callers: int, calls: int) -> Counter[str]:
         draw = random.Random(number)
         for _ in range(calls):
             names = draw.sample(NAMES, draw.choice((1, 1, 7)))
-            note(counts, names, await store.get(names))
+            note(counts, names, fetched := await store.get(names))
+            if fetched.outcome == "open":
+                await asyncio.sleep(0.001)  # nothing was waited for
 
     await asyncio.gather(*(caller(number) for number in range(callers)))
     return counts
@@ -100,10 +102,12 @@ async def test_no_fault_reaches_a_caller_or_outlives_itself(proxy, client, fault
         counts = await load(store, callers=8, calls=25)
         proxy.fault = Fault()
 
-        assert proxy.spoiled > 5
+        # Who is late is in doubt, and not asked before it has proved that it answers in time.
+        assert proxy.spoiled > (0 if fault.kind == "delay" else 5)
         assert counts["right"] > 0
         assert counts["error"] > 0 or counts["refused by its tag"] > 0
-        assert counts["open"] == 0
+        if fault.kind not in ("delay", "swap"):  # a reply that waits for another one is late, too
+            assert counts["open"] == 0
         if fault.kind not in ("swap", "insert"):
             assert counts["refused by its tag"] == 0
         # Nothing stays behind: at most one look until a connection out of step is found.
@@ -203,7 +207,7 @@ async def test_what_a_frozen_server_answers_late_reaches_nobody(valkey, client):
                 note(counts, names, one)
         valkey.thaw()
 
-        assert set(counts) == {"error"}
+        assert counts == {"error": len(NAMES), "open": 2 * len(NAMES)}
         await eventually(lambda: all_is_well(store), limit_s=2.0)
         assert set(await load(store, callers=8, calls=20)) == {"right"}
 
@@ -258,8 +262,8 @@ async def test_who_answers_later_than_lookups_can_wait_is_not_asked_again(proxy,
     settings = CacheSettings(timeout_s=0.05, breaker_failures=3, breaker_probe_s=0.02)
     async with store_at(proxy.url, client, settings) as store:
         proxy.fault = Fault("delay", delay_s=0.2)
-        while store.status().breaker == "closed":
-            await store.get(NAMES[:1])
+        await store.get(NAMES[:1])
+        await eventually(lambda: store.status().breaker == "open")
         spoiled = proxy.spoiled
         await eventually(lambda: proxy.spoiled >= spoiled + 10)  # looks are answered
 

@@ -1,0 +1,49 @@
+"""Which connections of redis-py are given up although the server answers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.exceptions import MasterDownError, ReadOnlyError
+
+from service.cache.redis_store import RedisLine
+from service.settings import RedisSettings
+from service.stores import cache_client
+
+
+@asynccontextmanager
+async def line_to(path: str, first: bytes, later: bytes) -> AsyncIterator[RedisLine]:
+    """To a server whose first connection leads to another one than the later ones."""
+    made = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal made
+        made += 1
+        reply = first if made == 1 else later
+        while await reader.read(65_536):
+            writer.write(reply)
+        writer.close()
+
+    async with await asyncio.start_unix_server(serve, path):
+        client = cache_client(f"unix://{path}", RedisSettings(connect_timeout_s=5.0))
+        line = RedisLine(client, pool_size=4)
+        yield line
+        await line.close()
+
+
+async def test_who_refuses_a_look_is_looked_for_anew(tmp_path):
+    """A name or sentinels may lead to another master by now; the old one goes on refusing."""
+    async with line_to(str(tmp_path / "s"), b"-MASTERDOWN Link\r\n", b"$1\r\n7\r\n") as line:
+        with pytest.raises(MasterDownError):
+            await line.look(5.0)
+
+        assert await line.look(5.0) == b"7"
+
+
+async def test_who_takes_no_writes_is_looked_for_anew(tmp_path):
+    async with line_to(str(tmp_path / "s"), b"-READONLY You\r\n", b"+OK\r\n") as line:
+        (refusal,) = await line.run([("SET", "a", b"b")], 5.0)
+        assert isinstance(refusal, ReadOnlyError)
+
+        assert await line.run([("SET", "a", b"b")], 5.0) == [b"OK"]
