@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from redis.exceptions import ResponseError
 
 from service.cache.lean_connection import LeanAddress, LeanConnection
 from service.cache.lean_store import LeanLine
-from service.cache.link import NoTurn, ProtocolDoubt
+from service.cache.link import PROOFS, NoTurn, ProtocolDoubt
 from tests.support.valkey import eventually
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -89,6 +90,80 @@ async def test_a_look_finds_connections_out_of_step_and_the_next_call_has_new_on
         assert await line.look(5.0) == b"7"
         assert len(connections) == 4
         assert line.lost == 2
+        await line.close()
+
+
+async def test_who_refuses_a_look_or_takes_no_writes_is_looked_for_anew(tmp_path):
+    """The name may lead to another master by now; the old one goes on refusing."""
+    connections: list[asyncio.StreamWriter] = []
+
+    async def serve(reader, writer):
+        connections.append(writer)
+        demoted = len(connections) <= 3
+        while received := await reader.read(65_536):
+            for word in received.split(b"\r\n"):
+                if word == b"PING":
+                    nonce = received.split(b"\r\n")[4]
+                    writer.write(b"$%d\r\n%s\r\n" % (len(nonce), nonce))
+                elif word == b"GET":
+                    writer.write(b"-MASTERDOWN Link\r\n" if demoted else b"$1\r\n7\r\n")
+                elif word == b"SET":
+                    writer.write(b"-READONLY You\r\n" if demoted else b"+OK\r\n")
+
+    async with scripted(str(tmp_path / "s"), serve) as address:
+        line = LeanLine(address, patience_s=5.0)
+        (refused,) = await line.run([("SET", "a", b"b")], 5.0)
+        assert isinstance(refused, ResponseError)
+        assert line.lost == 1
+        with pytest.raises(ResponseError, match="MASTERDOWN"):
+            await line.look(5.0)
+        assert line.lost == len(connections) == 3
+
+        assert await line.run([("SET", "a", b"b")], 5.0) == [b"OK"]
+        assert await line.look(5.0) == b"7"
+        await line.close()
+
+
+async def test_lookups_and_writes_have_connections_of_their_own(tmp_path):
+    """A server may hold up writes and answer lookups: CLIENT PAUSE WRITE."""
+
+    async def serve(reader, writer):
+        while received := await reader.read(65_536):
+            if b"GET" in received:
+                writer.write(b"$1\r\na\r\n")
+
+    async with scripted(str(tmp_path / "s"), serve) as address:
+        line = LeanLine(address, patience_s=5.0)
+        write = asyncio.create_task(line.run([("SET", "a", b"b")], 5.0))
+        await eventually(lambda: line.under_way == 1)
+
+        assert await line.run([("GET", "a")], 5.0) == [b"a"]
+        assert not write.done()
+
+        write.cancel()
+        await asyncio.gather(write, return_exceptions=True)
+        await line.close()
+
+
+async def test_a_proof_is_many_replies_of_which_most_are_no_refusals(tmp_path):
+    refused = 0
+
+    async def serve(reader, writer):
+        while received := await reader.read(65_536):
+            words = received.split(b"\r\n")[4::5]
+            for place, word in enumerate(words):
+                echo = b"$%d\r\n%s\r\n" % (len(word), word)
+                writer.write(b"-ERR no\r\n" if place < refused else echo)
+
+    async with scripted(str(tmp_path / "s"), serve) as address:
+        line = LeanLine(address, patience_s=5.0)
+        await line.prove(5.0)
+        refused = PROOFS // 2
+        await line.prove(5.0)
+        refused += 1
+        with pytest.raises(ResponseError, match="no"):
+            await line.prove(5.0)
+        assert line.lost == 0
         await line.close()
 
 
