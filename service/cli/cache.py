@@ -122,7 +122,7 @@ def view_words(view: "CacheView") -> str:
         keys = view.keys
         lines.append(
             f"keys      {keys.slates:,} slates, {keys.rows:,} rows, {keys.older:,} of earlier "
-            f"epochs, {keys.other:,} others"
+            f"epochs, {keys.other:,} locks and others without scores"
             + ("" if keys.is_complete else "; and more, not counted")
         )
     return "\n".join(lines)

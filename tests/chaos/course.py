@@ -17,6 +17,8 @@ from tests.support.valkey import wait_until
 RECOVERY_LIMIT_S = 20.0
 """Far above the promised two seconds: only what never recovers waits this long."""
 _PAUSE_S = 0.02
+_AGAIN_S = 0.1
+"""Between two times that a fault does what it does: it must not be the load."""
 
 Wait = Callable[[Load], None]
 
@@ -122,12 +124,19 @@ def run_course(
 
 @contextmanager
 def further_clients(fault: Fault, plan: Plan) -> Iterator[Load | None]:
-    """The load that the fault brings along, if any: in a closed loop, on the plan's questions."""
+    """The load that the fault brings along, if any: in closed loops, on the plan's questions."""
     if fault.beside is None:
         yield None
         return
-    callers, storm = fault.beside.callers, fault.beside.storm
-    also = msgspec.structs.replace(plan, rate_per_s=None, callers=callers, storm=storm, seed=2)
+    beside = fault.beside
+    also = msgspec.structs.replace(
+        plan,
+        rate_per_s=None,
+        callers=beside.callers,
+        together_s=beside.together_s,
+        storm=beside.storm,
+        seed=2,
+    )
     with Load(also) as load:
         replies(1)(load)
         yield load
@@ -164,7 +173,7 @@ def _again_and_again(site: Site, fault: Fault) -> Iterator[None]:
     over, problems = threading.Event(), list[BaseException]()
 
     def act() -> None:
-        while fault.again is not None and not over.wait(_PAUSE_S):
+        while fault.again is not None and not over.wait(_AGAIN_S):
             try:
                 fault.again(site)
             except BaseException as problem:

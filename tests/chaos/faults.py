@@ -22,6 +22,8 @@ class Beside(Struct, frozen=True):
     """Further clients, whose replies are checked as well."""
 
     callers: int = 1
+    together_s: float = 0.0
+    """They ask all at once, so long after the time before; 0: each as soon as it is answered."""
     storm: int = 0
     """Those that disconnect before they are answered."""
 
@@ -47,6 +49,8 @@ class Fault(Struct, frozen=True, kw_only=True):
     """It spoils slates, which modes of segments do not keep."""
     beside: Beside | None = None
     """Who else asks while it lasts."""
+    well: Options | None = None
+    """How the service is set up where the same clients meet no fault; None: without a cache."""
 
 
 def _spoil(words: str, fault: Spoil, *, opens: bool | None, shows: tuple[str, ...]) -> Fault:
@@ -105,7 +109,7 @@ def _flush(site: Site) -> None:
 def _slates(site: Site) -> dict[str, bytes]:
     """Keys and values of all slates that are kept."""
     admin = site.admin()
-    keys = [str(key, "ascii") for key in admin.scan_iter("podium:*:R:*")]
+    keys = [str(key, "ascii") for key in admin.scan_iter("podium:*:R:*", count=1000)]
     found = zip(keys, admin.mget(keys) if keys else [], strict=True)
     # Neither gone, nor a lock, nor spoiled already.
     return {
@@ -113,14 +117,23 @@ def _slates(site: Site) -> dict[str, bytes]:
     }
 
 
+def _put(site: Site, values: dict[str, bytes]) -> None:
+    """In place of what is there, and as long; all at once, as to spoil must not be the load."""
+    with site.admin().pipeline(transaction=False) as batch:
+        for key, value in values.items():
+            batch.set(key, value, xx=True, keepttl=True)
+        batch.execute()
+
+
 def _wrong_type(site: Site) -> None:
     """A list where a slate was."""
-    for key in _slates(site):
-        batch = site.admin().pipeline()
-        batch.delete(key)
-        batch.lpush(key, "x")
-        batch.expire(key, 2)
-        batch.execute()
+    with site.admin().pipeline(transaction=False) as batch:
+        for key in _slates(site):
+            batch.delete(key)
+            batch.lpush(key, "x")
+            batch.expire(key, 2)
+        # By now the service may have written one of them again.
+        batch.execute(raise_on_error=False)
 
 
 def _older(value: bytes) -> bytes:
@@ -135,17 +148,14 @@ def _older(value: bytes) -> bytes:
 
 
 def _old_version(site: Site) -> None:
-    admin = site.admin()
-    for key, value in _slates(site).items():
-        admin.set(key, _older(value), xx=True, keepttl=True)
+    _put(site, {key: _older(value) for key, value in _slates(site).items()})
 
 
 def _strangers(site: Site) -> None:
     """Every value under the key of another one."""
-    slates, admin = _slates(site), site.admin()
+    slates = _slates(site)
     values = list(slates.values())
-    for key, value in zip(slates, values[1:] + values[:1], strict=True):
-        admin.set(key, value, xx=True, keepttl=True)
+    _put(site, dict(zip(slates, values[1:] + values[:1], strict=True)))
 
 
 def _kill_master(site: Site) -> None:
@@ -226,10 +236,12 @@ FAULTS: dict[str, Fault] = {
     ),
     "storm": Fault(words="64 clients that disconnect within 50 ms", beside=Beside(storm=64)),
     "crowd": Fault(
-        words="500 requests at a time on a pool of 4",
-        beside=Beside(callers=468),
+        words="500 requests at once on a pool of 4, every second",
+        beside=Beside(callers=500, together_s=1.0),
+        lasts_s=10.0,
         opens=None,
         options=Options(pool_size=4),
+        well=Options(pool_size=512),
     ),
     "full": Fault(
         words="maxmemory reached, noeviction",

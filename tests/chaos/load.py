@@ -1,7 +1,7 @@
 """Load that checks every reply, in a process of its own: ``python -m tests.chaos.load``.
 
-Closed loop: so many callers, each with one request under way. Open loop:
-Poisson arrivals at a constant rate; a due request that finds no free
+Closed loop: so many callers, each with one request under way; or all at once, some time
+apart. Open loop: Poisson arrivals at a constant rate; a due request that finds no free
 connection waits, and its wait counts. A storm of further clients goes away
 before they are answered. It runs until its standard input is closed, tells on its standard output
 how many replies it has seen and how many came from the cache, and writes what it met to a file.
@@ -51,6 +51,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Open loop: the most requests under way."""
     rate_per_s: float | None = None
     """Of the open loop; None is the closed one."""
+    together_s: float = 0.0
+    """Of the closed loop: all callers ask at the same moment, so long after the one before; 0:
+    each as soon as it is answered."""
     requests: int | None = None
     """No more than so many; None until it is told to end."""
     storm: int = 0
@@ -238,6 +241,8 @@ class _Run:
             connection = Connection(self._target)
             while self._takes_one():
                 await self._ask(connection, time.monotonic())
+                if every_s := self._plan.together_s:
+                    await asyncio.sleep(every_s - time.monotonic() % every_s)
             connection.close()
 
         await asyncio.gather(*(call() for _ in range(self._plan.callers)))

@@ -112,16 +112,13 @@ def measure(name: str, fault: Fault, client: Client, mode: Mode, extent: Extent)
         rate = min(_half_load(running, extent, one, capacity / 2) for one in (mode, OFF))
         if options.absent:  # it is there by now
             running = stack.enter_context(site(fault.site, options))
-        no_cache = _steady(running, fault, extent, rate)
+        no_cache = _steady(running, fault, extent, OFF, rate)
         opened = _open(running, fault, mode, extent, rate)
     cost_ms = _open_cost_ms(closed, without_s)
     during = opened.met.between(opened.began_s, opened.ended_s)
     open_at = opened.ended_s if opened.opened_s is None else opened.opened_s
     until, after = during.between(0.0, open_at), during.between(open_at, math.inf)
-    # Without a cache server from the start, what it was before is what it is without.
-    # And what a crowd does to everybody is not the cache's.
-    compared = fault.options.absent or fault.beside is not None
-    base = no_cache if compared else opened.met.between(0.0, opened.began_s)
+    base = _base(fault, opened, no_cache, mode, extent, client, rate)
     both = (closed, opened)
     return Row(
         fault=name,
@@ -148,6 +145,26 @@ def measure(name: str, fault: Fault, client: Client, mode: Mode, extent: Extent)
         recovery_s=_longer(*(c.recovery_s for c in both)),
         open_cost_ms=cost_ms,
     )
+
+
+def _base(
+    fault: Fault,
+    opened: Course,
+    no_cache: Met,
+    mode: Mode,
+    extent: Extent,
+    client: Client,
+    rate_per_s: float,
+) -> Met:
+    """What it is without the fault."""
+    # What other clients do to everybody is not the cache's.
+    if fault.well is not None:
+        with site(fault.site, msgspec.structs.replace(fault.well, client=client)) as well:
+            return _steady(well, fault, extent, mode, rate_per_s)
+    # Without a cache server from the start, what it was before is what it is without.
+    if fault.options.absent or fault.beside is not None:
+        return no_cache
+    return opened.met.between(0.0, opened.began_s)
 
 
 def _capacity(running: Site, extent: Extent, mode: Mode) -> tuple[float, float]:
@@ -177,9 +194,9 @@ def _half_load(running: Site, extent: Extent, mode: Mode, most_per_s: float) -> 
     return most_per_s * min(1.0, HALF / share)
 
 
-def _steady(running: Site, fault: Fault, extent: Extent, rate_per_s: float) -> Met:
-    """A deployment without a cache, with the clients that the fault brings along."""
-    plan = _plan(running, "off", rate_per_s)
+def _steady(running: Site, fault: Fault, extent: Extent, mode: Mode, rate_per_s: float) -> Met:
+    """A deployment that meets no fault, with the clients that the fault brings along."""
+    plan = _plan(running, mode, rate_per_s)
     # Watched like the course of the fault, which costs both the same.
     with Load(plan) as load, Watch(running), further_clients(fault, plan):
         seconds(_SETTLE_S)(load)

@@ -61,6 +61,7 @@ class Site:
         self.cluster: Cluster | None = None
         self.clock: Path | None = None
         """Says how far the service's clock is ahead."""
+        self._admin = Redis(unix_socket_path=str(valkey.socket_path))
 
     def asked(self, count: int, mode: Mode = "exact") -> list[Question]:
         """Questions for the service's model, for the deployment with this cache mode."""
@@ -69,8 +70,8 @@ class Site:
         return questions(bundle, count=count, surface=SURFACES[mode], k=k)
 
     def admin(self) -> Redis:
-        """A connection to the cache server that may do everything."""
-        return Redis(unix_socket_path=str(self.valkey.socket_path))
+        """A client of the cache server that may do everything."""
+        return self._admin
 
     def cache_health(self) -> dict[str, str]:
         """What `/health/ready` says of the cache."""

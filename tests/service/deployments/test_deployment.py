@@ -76,8 +76,15 @@ def test_a_key_changes_with_everything_that_the_scores_depend_on(tiny_bundle, cl
             Candidate(id="i2", features={"tags": ["old", "new"]}),
             Candidate(id="i2", features={"tags": ["new"]}),
         ),
+        ("unlisted", Candidate(id="unlisted", features={"category": "hats"})),
     ],
-    ids=["unknown items", "spelling of a number", "unknown values", "unknown values in a list"],
+    ids=[
+        "unknown items",
+        "spelling of a number",
+        "unknown values",
+        "unknown values in a list",
+        "an override that changes nothing",
+    ],
 )
 def test_candidates_that_the_model_cannot_tell_apart_share_an_entry(tiny_bundle, clock, one, other):
     deployment = deployment_of(tiny_bundle, FakeEngine(), clock=clock)
