@@ -169,7 +169,12 @@ async def running(
         stack.push_async_callback(models.stop)
         feedback = await stack.enter_async_context(_feedback(loaded, around, telemetry, clock))
         await stack.enter_async_context(
-            looked_after(models.deployments, clock, stop_limit_s=settings.server.drain_timeout_s)
+            looked_after(
+                models.deployments,
+                clock,
+                stop_limit_s=settings.server.drain_timeout_s,
+                purge=lambda: cache_server.purge(beyond=cache.epoch),
+            )
         )
         shadow = ShadowScorer(
             models.deployments, clock, telemetry.metrics, tell=feedback.sink.record

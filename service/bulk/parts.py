@@ -60,10 +60,11 @@ async def warming_parts(loaded: LoadedSettings) -> AsyncIterator[Parts]:
         await store.start()
         stack.push_async_callback(store.stop)
         server = await stack.enter_async_context(open_cache_server(url, settings.redis))
+        cache = SlateCache(store, settings=settings.cache, clock=clock)
         loader = DeploymentLoader(
             loaded,
             loaded.state_directory,
-            cache=SlateCache(store, settings=settings.cache, clock=clock),
+            cache=cache,
             rows=RowLevels.over(store, settings.cache, clock),
             telemetry=telemetry,
             clock=clock,
@@ -72,7 +73,12 @@ async def warming_parts(loaded: LoadedSettings) -> AsyncIterator[Parts]:
         stack.push_async_callback(models.stop)
         deployments = models.deployments
         await stack.enter_async_context(
-            looked_after(deployments, clock, stop_limit_s=settings.server.drain_timeout_s)
+            looked_after(
+                deployments,
+                clock,
+                stop_limit_s=settings.server.drain_timeout_s,
+                purge=lambda: server.purge(beyond=cache.epoch),
+            )
         )
         await models.catch_up()
         scorer = SlateScorer(telemetry=telemetry, clock=clock)

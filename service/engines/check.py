@@ -3,7 +3,7 @@
 from service.clock import Clock
 from service.engines.golden import Golden
 from service.engines.link import Call, EngineLink
-from service.errors import EngineFailed
+from service.errors import EngineFailed, GoldenMismatch
 
 
 class Check:
@@ -28,12 +28,12 @@ class Check:
         self.call = call = link.begin_probe(self._clock.now())
         if call is None:
             return True
-        problem: str | None = None
+        problem: EngineFailed | None = None
         try:
             scores = link.score(call, self._golden.rows)
             self._golden.check(link.info.name, scores)
         except EngineFailed as failure:
-            problem = str(failure)
+            problem = failure
         if not link.end(call):
             return False
         self.call = None
@@ -41,7 +41,7 @@ class Check:
         if problem is None:
             link.passed(call, now)
         else:
-            link.not_passed(call, problem, now)
+            link.not_passed(call, str(problem), now, wrong=isinstance(problem, GoldenMismatch))
         return True
 
     def give_up(self, call: Call, now: float) -> bool:

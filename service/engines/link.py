@@ -92,6 +92,10 @@ class EngineLink:
         self._takes_candidates = False
         self.checked_at = self._clock.now()
         """When golden rows last showed that the engine is right; loading proves it too."""
+        self.found_wrong = 0
+        """How often golden rows got wrong scores after they had been right: what it has scored in
+        between may be wrong as well."""
+        self._was_right = True
         if isinstance(engine, EngineInfo):
             self.info = engine
         else:
@@ -126,6 +130,7 @@ class EngineLink:
             self._probing = None
             self._last_error = None
             self.checked_at = self._clock.now()
+            self._was_right = True
             self._refresh()
         return former
 
@@ -321,13 +326,17 @@ class EngineLink:
         with self._lock:
             if call.engine is self._engine:
                 self.checked_at = now
+                self._was_right = True
                 self._breaker.succeeded()
                 self._refresh()
 
-    def not_passed(self, call: Call, reason: str, now: float) -> None:
-        """Golden rows got wrong scores or none: it is left alone until it passes."""
+    def not_passed(self, call: Call, reason: str, now: float, *, wrong: bool) -> None:
+        """Golden rows got wrong scores, or none: it is left alone until it passes."""
         with self._lock:
             if call.engine is self._engine:
+                if wrong and self._was_right:
+                    self._was_right = False
+                    self.found_wrong += 1
                 self._leave_alone(reason, now)
 
     # --- inside ----------------------------------------------------------------------

@@ -16,8 +16,9 @@ from service.deployments.recovery import (
 )
 from service.engines.golden import Golden
 from service.engines.link import EngineLink
+from service.errors import CacheUnavailable
 from service.settings import BatchPolicy, EngineSettings
-from service.testing import FakeClock, FakeEngine, FaultyEngine
+from service.testing import FakeClock, FakeEngine, FaultyEngine, MemoryScoreCache
 from tests.support.rankers import deployment_of
 from tests.support.valkey import eventually
 
@@ -34,6 +35,11 @@ def fake():
 @pytest.fixture
 def engine(fake):
     return FaultyEngine(fake)
+
+
+@pytest.fixture
+def cache():
+    return MemoryScoreCache(FakeClock())
 
 
 def link_of(bundle, engine, clock=CLOCK):
@@ -124,6 +130,85 @@ async def test_silent_corruption_is_found_within_a_minute(tiny_bundle, engine, f
     assert link.status == "open"
     assert score(deployment, tiny_bundle.golden[0].take(slice(0, 3))).fallback == "left_alone"
     assert spare.calls == [tiny_bundle.golden[0].rows, 3], "it was checked as well"
+
+
+class Purges:
+    """Counts purges, and refuses some first."""
+
+    def __init__(self, refused=0):
+        self.refused, self.done = refused, 0
+
+    async def __call__(self):
+        if self.refused:
+            self.refused -= 1
+            raise CacheUnavailable("no answer")
+        self.done += 1
+
+
+def checked(deployment, recovery, clock):
+    """The engine's golden rows are due and asked for, and the recovery hears how it went."""
+    clock.advance(GOLDEN_CHECK_S)
+    recovery.look()
+    recovery.look()
+
+
+async def test_what_an_engine_has_stored_that_is_found_wrong_is_purged_each_time(
+    tiny_bundle, engine, cache
+):
+    clock, purges = FakeClock(), Purges()
+    link = link_of(tiny_bundle, engine, clock)
+    deployment = deployment_of(tiny_bundle, link, clock=clock, cache=cache)
+    recovery = EngineRecovery(Deployments([deployment]), clock, purge=purges)
+    checked(deployment, recovery, clock)
+    assert link.found_wrong == 0
+
+    for times in (1, 2):
+        engine.distort()
+        checked(deployment, recovery, clock)
+        await eventually(lambda times=times: purges.done == times)
+        await eventually(lambda: link.status == "open")
+        engine.mend()
+
+        def is_back():
+            clock.advance(1.0)
+            recovery.look()
+            return link.status == "ready"
+
+        await eventually(is_back)
+    assert purges.done == 2
+
+
+async def test_an_engine_that_fails_has_stored_nothing_wrong(tiny_bundle, engine, cache):
+    clock, purges = FakeClock(), Purges()
+    link = link_of(tiny_bundle, engine, clock)
+    deployment = deployment_of(tiny_bundle, link, clock=clock, cache=cache)
+    recovery = EngineRecovery(Deployments([deployment]), clock, purge=purges)
+    engine.fail(100)
+
+    checked(deployment, recovery, clock)
+
+    assert (link.status, link.found_wrong) == ("open", 0)
+    await asyncio.sleep(0)
+    assert purges.done == 0
+
+
+async def test_a_purge_that_nobody_knows_of_is_tried_again(
+    tiny_bundle, engine, cache, monkeypatch, caplog
+):
+    monkeypatch.setattr("service.deployments.recovery.PURGE_AGAIN_S", 0.01)
+    clock, purges = FakeClock(), Purges(refused=2)
+    link = link_of(tiny_bundle, engine, clock)
+    deployment = deployment_of(tiny_bundle, link, clock=clock, cache=cache)
+    recovery = EngineRecovery(Deployments([deployment]), clock, purge=purges)
+    engine.distort()
+    with caplog.at_level(logging.WARNING):
+        checked(deployment, recovery, clock)
+        await eventually(lambda: purges.done == 1)
+
+    assert [r.message.split(":")[0] for r in caplog.records if "cache" in r.message] == [
+        "engine fake scored golden rows wrong",
+        *2 * ["the cache could not be purged, which is tried again"],
+    ]
 
 
 async def test_a_check_is_made_once_a_minute(tiny_bundle, fake):

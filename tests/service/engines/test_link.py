@@ -313,7 +313,7 @@ def test_an_engine_that_was_replaced_while_it_was_probed_says_nothing_about_the_
     link.install(FakeEngine("first"))
 
     link.end(call)
-    link.not_passed(call, "first: wrong", clock.now())
+    link.not_passed(call, "first: wrong", clock.now(), wrong=True)
 
     assert (link.status, link.state.last_error) == ("ready", None)
 
