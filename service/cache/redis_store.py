@@ -5,7 +5,9 @@ the wait for the slot, the connection and the commands (redis-py has a timer
 for each; together they are half of a lookup's CPU time). The timer is patient
 with a busy event loop: see `patience`. A call that it cuts off, or whose
 replies cannot be right, costs its connection, so that what still arrives can
-reach nobody else.
+reach nobody else. One whose caller goes away is awaited to its end all the
+same: new connections, for clients that disconnect by the thousand, would cost
+everybody more than their replies.
 """
 
 import asyncio
@@ -37,12 +39,12 @@ class RedisLine:
         self._slots = asyncio.Semaphore(pool_size)
         # Writes can wait and lookups cannot: most connections stay theirs.
         self.writes_at_once = max(1, pool_size // 4)
-        self._under_way = 0
+        self._calls: set[asyncio.Task[list[object]]] = set()
         self._lost = 0
 
     @property
     def under_way(self) -> int:
-        return self._under_way
+        return len(self._calls)
 
     @property
     def lost(self) -> int:
@@ -50,19 +52,10 @@ class RedisLine:
 
     async def run(self, commands: Sequence[Command], bound_s: float) -> list[object]:
         """The replies, from one round trip."""
-        began: float | None = None
-        loop = asyncio.get_running_loop()
-        self._under_way += 1
-        try:
-            async with Patience(bound_s), self._slots:
-                began = loop.time()
-                return await self._on_a_connection(commands)
-        except TimeoutError:
-            if began is None or loop.time() - began < bound_s / 4:
-                raise NoTurn("too many calls are under way") from None
-            raise
-        finally:
-            self._under_way -= 1
+        call = asyncio.create_task(self._in_its_turn(commands, bound_s))
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        return await asyncio.shield(call)
 
     async def look(self, bound_s: float) -> bytes | None:
         """The purge epoch, over a connection that lookups cannot hold."""
@@ -79,7 +72,22 @@ class RedisLine:
             check_proofs(await self._on_a_connection([EPOCH] * PROOFS))
 
     async def close(self) -> None:
+        for call in (calls := [*self._calls]):
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
         await self._client.aclose()
+
+    async def _in_its_turn(self, commands: Sequence[Command], bound_s: float) -> list[object]:
+        began: float | None = None
+        loop = asyncio.get_running_loop()
+        try:
+            async with Patience(bound_s), self._slots:
+                began = loop.time()
+                return await self._on_a_connection(commands)
+        except TimeoutError:
+            if began is None or loop.time() - began < bound_s / 4:
+                raise NoTurn("too many calls are under way") from None
+            raise
 
     async def _on_a_connection(self, commands: Sequence[Command]) -> list[object]:
         connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]

@@ -10,6 +10,7 @@ from redis.exceptions import MasterDownError, ReadOnlyError
 from service.cache.redis_store import RedisLine
 from service.settings import RedisSettings
 from service.stores import cache_client
+from tests.support.valkey import eventually
 
 
 @asynccontextmanager
@@ -47,3 +48,31 @@ async def test_who_takes_no_writes_is_looked_for_anew(tmp_path):
         assert isinstance(refusal, ReadOnlyError)
 
         assert await line.run([("SET", "a", b"b")], 5.0) == [b"OK"]
+
+
+async def test_a_caller_that_goes_away_costs_no_connection(tmp_path):
+    """Clients disconnect by the thousand; a new connection costs more than a reply."""
+    path, made, may_answer = str(tmp_path / "s"), 0, asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal made
+        made += 1
+        while await reader.read(65_536):
+            await may_answer.wait()
+            writer.write(b"$1\r\na\r\n")
+        writer.close()
+
+    async with await asyncio.start_unix_server(serve, path):
+        client = cache_client(f"unix://{path}", RedisSettings(connect_timeout_s=5.0))
+        line = RedisLine(client, pool_size=4)
+        gone = asyncio.create_task(line.run([("GET", "a")], 5.0))
+        await eventually(lambda: made == 1)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        assert line.under_way == 1
+        may_answer.set()
+        await eventually(lambda: line.under_way == 0)
+
+        assert await line.run([("GET", "b")], 5.0) == [b"a"]
+        assert (made, line.lost) == (1, 0)
+        await line.close()
