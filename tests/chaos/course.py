@@ -23,6 +23,15 @@ _AGAIN_S = 0.1
 Wait = Callable[[Load], None]
 
 
+class Alone(Struct, frozen=True):
+    """A time in which the cache was left alone."""
+
+    from_s: float
+    until_s: float
+    cpu_s: float
+    """CPU time of the service meanwhile."""
+
+
 class Course(Struct, frozen=True, kw_only=True):
     """What happened. Times are of the monotonic clock."""
 
@@ -41,8 +50,8 @@ class Course(Struct, frozen=True, kw_only=True):
     """Failures by reason that the metrics gained."""
     refused_looks: int
     """Looks at `/health/ready` that wanted no traffic."""
-    open_cpu_s: float | None
-    """CPU time of the service from `opened_s` to `ended_s`, about; None if it did not open."""
+    alone: tuple[Alone, ...]
+    """When the cache was left alone while the fault lasted."""
 
     @property
     def requests(self) -> int:
@@ -95,13 +104,12 @@ def run_course(
         with (
             further_clients(fault, plan) as others,
             _again_and_again(site, fault),
-            _cpu_when_open(site, watch) as cpu,
+            _left_alone(site, watch) as alone,
         ):
             during(load)
             beside = others.end() if others is not None else None
         fault.end(site)
         ended_s = time.monotonic()
-        open_cpu_s = site.cpu_s - cpu[0] if cpu else None
         wait_until(
             lambda: watch.first("well", after_s=ended_s) is not None,
             why=lambda: str(site.cache_health()),
@@ -118,7 +126,7 @@ def run_course(
         well_s=watch.first("well", after_s=ended_s),
         counted={name: n - counted.get(name, 0) for name, n in site.failures().items()},
         refused_looks=watch.refused,
-        open_cpu_s=open_cpu_s,
+        alone=tuple(alone),
     )
 
 
@@ -191,15 +199,22 @@ def _again_and_again(site: Site, fault: Fault) -> Iterator[None]:
 
 
 @contextmanager
-def _cpu_when_open(site: Site, watch: Watch) -> Iterator[list[float]]:
-    """The service's CPU time at the moment that the cache is first left alone."""
-    over, found = threading.Event(), list[float]()
+def _left_alone(site: Site, watch: Watch) -> Iterator[list[Alone]]:
+    """When the cache is left alone, and what the service does then; complete in the end."""
+    over, found = threading.Event(), list[Alone]()
 
     def look() -> None:
-        while not over.wait(_PAUSE_S):
-            if watch.changes and watch.changes[-1][1] == "left alone":
-                found.append(site.cpu_s)
+        since: tuple[float, float] | None = None
+        while True:
+            is_last = over.wait(_PAUSE_S)
+            is_alone = bool(watch.changes) and watch.changes[-1][1] == "left alone"
+            if since is not None and (is_last or not is_alone):
+                found.append(Alone(since[0], time.monotonic(), site.cpu_s - since[1]))
+                since = None
+            if is_last:
                 return
+            if is_alone and since is None:
+                since = (time.monotonic(), site.cpu_s)
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()

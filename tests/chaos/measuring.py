@@ -266,12 +266,11 @@ def _plan(running: Site, mode: Mode, rate_per_s: float | None = None) -> Plan:
 
 
 def _open_cost_ms(course: Course, without_s: float) -> float | None:
-    if course.opened_s is None or course.open_cpu_s is None:
-        return None
-    answered = course.met.between(course.opened_s, course.ended_s).requests
-    if course.ended_s - course.opened_s < 1.0 or not answered:
+    if sum(one.until_s - one.from_s for one in course.alone) < 1.0:
         return None  # CPU time comes in hundredths of a second
-    return 1000 * (course.open_cpu_s / answered - without_s)
+    answered = sum(course.met.between(one.from_s, one.until_s).requests for one in course.alone)
+    cpu_s = sum(one.cpu_s for one in course.alone)
+    return 1000 * (cpu_s / answered - without_s) if answered else None
 
 
 def _longer(*times_s: float | None) -> float | None:

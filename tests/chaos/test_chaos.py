@@ -89,7 +89,7 @@ def test_recovery_ends_when_the_cache_is_well_and_asked_again():
         well_s=6.5,
         counted={},
         refused_looks=0,
-        open_cpu_s=None,
+        alone=(),
     )
 
     assert course.recovery_s == pytest.approx(0.8)
