@@ -10,7 +10,6 @@ import typer
 from ranking_models.errors import InputError
 from service.cli.answers import AsJson, print_json_text
 from service.cli.bundle_location import Root, demonstration, located
-from service.cli.drawing import draws
 
 if TYPE_CHECKING:
     from ranking_models.bundle import Bundle, SegmentArrays
@@ -198,6 +197,7 @@ def _simulated(bundle: "Bundle") -> "CacheEvidence":
         simulated_evidence,
         simulation_of,
     )
+    from service.cli.drawing import draws
 
     manifest = bundle.manifest
     try:
@@ -271,6 +271,8 @@ def _from_run(directory: Path, bundle: "Bundle") -> "CacheEvidence":
 
 
 def _progress(done: int, total: int) -> None:
+    from service.cli.drawing import draws
+
     if draws(sys.stderr):
         end = "\r" if done < total else "\n"
         print(f"scored {done:,} of {total:,} rows", end=end, file=sys.stderr, flush=True)
