@@ -31,6 +31,7 @@ from service.cache.link import (
     Read,
     epoch_in,
     read_of,
+    words_of,
 )
 from service.cache.lookout import Lookout
 from service.cache.losses import Losses
@@ -57,7 +58,7 @@ class _Node:
         self.address = address
         self.line = line
         self.breaker = breaker
-        self.losses = Losses(limit)
+        self.losses = Losses(breaker, limit)
         self.lookout = Lookout(timeout_s, self._fell_silent)
         self.is_silent = False
 
@@ -68,15 +69,7 @@ class _Node:
     def answered(self) -> None:
         """A call was."""
         self.is_silent = False
-        if not self.breaker.is_open:
-            self.breaker.succeeded()
-            self.losses.answered()
-
-    def failed(self, *, began: float, now: float) -> None:
-        """A call did."""
-        opened = self.breaker.failed(started=began, now=now)
-        if not opened and not self.breaker.is_open and self.losses.lost(started=began, now=now):
-            self.breaker.trip(now)
+        self.losses.answered()
 
     def proved(self) -> None:
         """It answers again."""
@@ -130,7 +123,7 @@ class ClusterLink:
     @property
     def writes_at_once(self) -> int:
         """As of each node: more than one of them may take."""
-        return max(1, self._redis.pool_size // 4)
+        return self._seeds[0].line.writes_at_once
 
     @property
     def lost(self) -> int:
@@ -207,7 +200,7 @@ class ClusterLink:
         except Exception as problem:  # whatever a client library may raise
             self._note_failure(node, problem, began, bound_s)
             kind = NodeTimedOut if isinstance(problem, TimeoutError) else NodeFailed
-            return [kind(f"{type(problem).__name__}: {problem}")] * len(errands)
+            return [kind(words_of(problem))] * len(errands)
         finally:
             node.lookout.ends(answered=answered)
         node.answered()
@@ -228,7 +221,7 @@ class ClusterLink:
         hurried = isinstance(problem, TimeoutError) and bound_s < self._cache.timeout_s / 4
         if isinstance(problem, NoTurn) or hurried:
             return
-        node.failed(began=began, now=self._clock.now())
+        node.losses.lost(started=began, now=self._clock.now())
         self._learn_at = float("-inf")
 
     # --- what is known of the cluster ---------------------------------------------------
@@ -261,7 +254,7 @@ class ClusterLink:
             # MOVED is an answer too, and here one of many.
             await node.line.run([EPOCH] * PROOFS, bound_s)
         except Exception:
-            node.failed(began=began, now=self._clock.now())
+            node.losses.lost(started=began, now=self._clock.now())
             return
         node.proved()
 

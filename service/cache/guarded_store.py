@@ -64,7 +64,7 @@ class GuardedStore:
         self._breaker = Breaker(
             failures=cache.breaker_failures, probe_s=cache.breaker_probe_s, jitter=jitter
         )
-        self._losses = Losses(cache.breaker_failures)
+        self._losses = Losses(self._breaker, cache.breaker_failures)
         self._lookout = Lookout(cache.timeout_s, self._fall_in_doubt)
         self._doubt = asyncio.Event()
         self._writes = Writes(link, settings=cache, clock=clock, jitter=jitter, watched=watched)
@@ -192,21 +192,17 @@ class GuardedStore:
             self._counts["timeouts"] += 1
 
     def _note_success(self) -> None:
-        # While open, only a look closes the breaker: it brings the epoch along.
-        if not self._breaker.is_open:
-            self._breaker.succeeded()
-            self._losses.answered()
-            self._doubt.clear()
+        # It closes no breaker: only a look does, which brings the epoch along.
+        self._losses.answered()
+        self._doubt.clear()
 
     def _note_failure(self, problem: Exception, began: float, bound_s: float) -> None:
         if not self._blames_servers(problem, bound_s) or self._breaker.is_open:
             return
         self._problem = words_of(problem)
-        now = self._clock.now()
-        opened = self._breaker.failed(started=began, now=now)
-        # A refusal takes no time and costs no connection: only what is lost is counted.
-        if not opened and not isinstance(problem, ResponseError):
-            opened = self._losses.lost(started=began, now=now) and self._breaker.trip(now)
+        # A refusal takes no time and costs no connection.
+        note = self._breaker.failed if isinstance(problem, ResponseError) else self._losses.lost
+        opened = note(started=began, now=self._clock.now())
         if opened:
             self._opens()
         elif isinstance(problem, TimeoutError):

@@ -1,4 +1,4 @@
-"""Whether so many calls to a server are lost that asking it costs more than it gives.
+"""Opens a breaker when so many calls to a server are lost that asking costs more than it gives.
 
 A breaker that counts failures in a row does not open for a server of which
 every tenth reply is late or nonsense, and each of those costs a request the
@@ -6,6 +6,8 @@ cache timeout or all requests a connection. Pure: time is passed in.
 """
 
 from typing import Final
+
+from service.breaker import Breaker
 
 WITHIN_S: Final = 1.0
 SHARE: Final = 0.1
@@ -20,20 +22,31 @@ class Losses:
     nothing about the next call.
 
     Args:
+        breaker: Hears of every call; while it is open, nothing is counted.
         limit: So many losses within a second, if they are a tenth of the calls, are too many.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, breaker: Breaker, limit: int) -> None:
+        self._breaker, self._limit = breaker, limit
         self._since = self._last_at = float("-inf")
         self._answered = self._lost = self._times = 0
 
     def answered(self) -> None:
         """A call went well."""
-        self._answered += 1
+        # While open, only who looks closes the breaker.
+        if not self._breaker.is_open:
+            self._breaker.succeeded()
+            self._answered += 1
 
     def lost(self, *, started: float, now: float) -> bool:
-        """A call that began at `started` cost its connection; True if there were too many."""
+        """A call that began at `started` cost its connection; True if this opened the breaker."""
+        if self._breaker.failed(started=started, now=now):
+            return True
+        return (
+            not self._breaker.is_open and self._too_many(started, now) and self._breaker.trip(now)
+        )
+
+    def _too_many(self, started: float, now: float) -> bool:
         if now - self._since > WITHIN_S:
             self._since = now
             self._answered = self._lost = self._times = 0

@@ -5,14 +5,29 @@ from pathlib import Path
 import numpy as np
 from msgspec import structs
 
-from ranking_models.bundle import BundleArrays, Graph, id_array, write_bundle
+from ranking_models.bundle import Bundle, BundleArrays, Graph, id_array, write_bundle
+from ranking_models.bundle.parts import SegmentArrays
 from ranking_models.data import encode, fit_schema
 from ranking_models.evaluation import EvaluationOptions, EvaluationRows, Subject
 from ranking_models.logs import Logs
+from ranking_models.onnx_runtime import onnx_runtime_scorer
 from ranking_models.schema import FeatureBatch
+from ranking_models.segments import segments_of
 from tests.support.bundles import linear_graph, run_graph, tiny_contents
 
 OPTIONS = EvaluationOptions(k=3, resamples=200, seed=1)
+
+
+def grouped(opened: Bundle, *, count: int) -> SegmentArrays:
+    """The users of a bundle in so many segments, by its own scores."""
+    return segments_of(
+        onnx_runtime_scorer(opened.graph("fp32")),
+        opened.schema,
+        opened.users,
+        opened.items,
+        popularity=opened.popularity,
+        count=count,
+    )
 
 
 def write_bundle_for(root: Path, logs: Logs, *, name: str = "small", seed: int = 0) -> Path:

@@ -13,10 +13,8 @@ from ranking_models.logs import Logs, log_files_in, read_logs
 from ranking_models.marketplace import Marketplace, MarketplaceSpec
 from ranking_models.marketplace.files import write_files
 from ranking_models.marketplace.spec import LOG_SEED
-from ranking_models.onnx_runtime import onnx_runtime_scorer
-from ranking_models.segments import segments_of
 from ranking_models.split import SplitName, split_logs
-from tests.support.evaluations import write_bundle_for
+from tests.support.evaluations import grouped, write_bundle_for
 
 SPEC = MarketplaceSpec(items=150, users=40)
 SESSIONS = 250
@@ -41,14 +39,7 @@ def simulated_bundle(root: Path, logs: Logs, *, split: SplitName = "global", **c
     """
     opened = Bundle.open(write_bundle_for(root.with_name("unsaid"), logs))
     parts = split_logs(logs, split)
-    segments = segments_of(
-        onnx_runtime_scorer(opened.graph("fp32")),
-        opened.schema,
-        opened.users,
-        opened.items,
-        popularity=opened.popularity,
-        count=4,
-    )
+    segments = grouped(opened, count=4)
     quality = replace(
         opened.manifest.quality,
         split=parts.description,

@@ -1,7 +1,6 @@
 """The lean client alone: one write per turn, replies in order, nobody's reply to somebody else."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -11,6 +10,7 @@ from redis.exceptions import ResponseError
 from service.cache.lean_connection import LeanAddress, LeanConnection
 from service.cache.lean_store import LeanLine
 from service.cache.link import PROOFS, NoTurn, ProtocolDoubt
+from tests.support.huge_replies import HEADS, huge_reply
 from tests.support.valkey import eventually
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -302,25 +302,9 @@ async def test_a_connection_that_cannot_be_made_in_time_fails_the_calls_that_wai
                 filler.close()
 
 
-@pytest.mark.parametrize(
-    "head", [b"*100000000\r\n", b"*1000", b"%100000000\r\n", b"$536870911\r\n"]
-)
+@pytest.mark.parametrize("head", HEADS)
 async def test_a_reply_that_would_fill_the_memory_ends_the_connection(tmp_path, head):
-    """hiredis makes room for all parts of a reply at once: 800 MB for twelve bytes."""
-
-    async def serve(reader, writer):
-        await reader.read(65_536)
-        writer.write(head)
-        if head.endswith(b"1000"):  # in two parts
-            await asyncio.sleep(0.01)
-            writer.write(b"00000\r\n")
-        with contextlib.suppress(ConnectionError):
-            while head.startswith(b"$"):
-                writer.write(bytes(1_000_000))
-                await writer.drain()
-        await reader.read()
-
-    async with scripted(str(tmp_path / "s"), serve) as address:
+    async with scripted(str(tmp_path / "s"), huge_reply(head)) as address:
         line = LeanLine(address, patience_s=5.0)
         with pytest.raises(ProtocolDoubt):
             await line.run([("GET", "a")], 5.0)

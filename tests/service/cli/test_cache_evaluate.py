@@ -14,11 +14,9 @@ from ranking_models.bundle.writing import write_bundle
 from ranking_models.cache_evaluation import CacheEvaluation
 from ranking_models.errors import BundleError
 from ranking_models.logs import read_logs
-from ranking_models.onnx_runtime import onnx_runtime_scorer
-from ranking_models.segments import segments_of
 from service.cli import run
 from service.cli.bundle_location import demonstration, located
-from tests.support.evaluations import write_bundle_for
+from tests.support.evaluations import grouped, write_bundle_for
 from tests.support.logs import log_files, small_tables, write_log
 from tests.support.simulated import simulated_bundle, simulated_log
 
@@ -39,14 +37,7 @@ def bundle(tmp_path, monkeypatch):
 def segmented(bundle):
     """The same, with segments."""
     opened = Bundle.open(bundle)
-    segments = segments_of(
-        onnx_runtime_scorer(opened.graph("fp32")),
-        opened.schema,
-        opened.users,
-        opened.items,
-        popularity=opened.popularity,
-        count=3,
-    )
+    segments = grouped(opened, count=3)
     contents = msgspec.structs.replace(contents_of(opened), name="segmented", segments=segments)
     return write_bundle(bundle.parent.parent, contents)
 

@@ -1,5 +1,4 @@
 import asyncio
-import contextlib
 
 import pytest
 from redis.exceptions import InvalidResponse
@@ -7,6 +6,7 @@ from redis.exceptions import InvalidResponse
 from service.settings import RedisSettings
 from service.stores import cache_client
 from service.stores.replies import LARGEST_REPLY, ReplyBounds
+from tests.support.huge_replies import HEADS, huge_reply
 
 PATIENT = RedisSettings(connect_timeout_s=5.0)
 
@@ -46,24 +46,9 @@ def test_a_value_may_hold_any_byte_but_not_grow_for_ever():
     assert not bounds.allow(b"x", held=LARGEST_REPLY + 1)
 
 
-@pytest.mark.parametrize(
-    "head", [b"*100000000\r\n", b"*1000", b"%100000000\r\n", b"$536870911\r\n"]
-)
+@pytest.mark.parametrize("head", HEADS)
 async def test_redis_py_refuses_a_reply_that_would_fill_the_memory(tmp_path, head):
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(65_536)
-        writer.write(head)
-        if head.endswith(b"1000"):  # in two parts
-            await asyncio.sleep(0.01)
-            writer.write(b"00000\r\n")
-        with contextlib.suppress(ConnectionError):
-            while head.startswith(b"$"):
-                writer.write(bytes(1_000_000))
-                await writer.drain()
-            await reader.read()
-        writer.close()
-
-    server = await asyncio.start_unix_server(serve, tmp_path / "s")
+    server = await asyncio.start_unix_server(huge_reply(head), tmp_path / "s")
     async with server, cache_client(f"unix://{tmp_path / 's'}", PATIENT) as client:
         async with asyncio.timeout(10.0):
             with pytest.raises(InvalidResponse, match="nobody"):
