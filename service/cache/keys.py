@@ -20,6 +20,7 @@ EPOCH_KEY = "podium:epoch"
 
 _DIGEST_BYTES = 16
 _TAG_BYTES = 8
+_packed = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 class SlateKey(Struct, frozen=True):
@@ -92,17 +93,18 @@ def namespace(score_hash: str, epoch: int, arm: str = "") -> str:
 
 
 def _row(batch: FeatureBatch) -> bytes:
-    arrays = sorted(batch.inputs().items())
-    shapes = [(name, array.dtype.str, array.shape) for name, array in arrays]
-    return msgspec.msgpack.encode(shapes) + b"".join(array.tobytes() for _, array in arrays)
+    """The values of one row. Their kinds and their order are the schema's, which is part of the
+    score hash."""
+    multi = {name: values.tobytes() for name, values in batch.multi.items()}
+    return _packed((batch.dense.tobytes(), batch.ids.tobytes(), multi))
 
 
 def _candidates(items: Int32, overrides: Mapping[int, FeatureBatch]) -> bytes:
-    listed = msgspec.msgpack.encode(items.tobytes())
+    listed = _packed(items.tobytes())
     if not overrides:
         return listed
     given = [(place, _row(row)) for place, row in sorted(overrides.items())]
-    return listed + msgspec.msgpack.encode(given)
+    return listed + _packed(given)
 
 
 def _digest(part: bytes) -> str:

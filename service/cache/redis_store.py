@@ -7,11 +7,14 @@ with a busy event loop: see `patience`. A call that it cuts off, or whose
 replies cannot be right, costs its connection, so that what still arrives can
 reach nobody else. One whose caller goes away is awaited to its end all the
 same: new connections, for clients that disconnect by the thousand, would cost
-everybody more than their replies.
+everybody more than their replies. When so many are under way that these alone take
+longer than the next may, it gets no turn at all: it would wait in vain, and keep
+the event loop from those that do not.
 """
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
@@ -27,6 +30,9 @@ from service.cache.link import (
     epoch_in,
 )
 from service.cache.patience import Patience
+
+_CALL_S: Final = 0.0002
+"""About what a call takes of this process's time, at best."""
 
 
 class RedisLine:
@@ -52,6 +58,8 @@ class RedisLine:
 
     async def run(self, commands: Sequence[Command], bound_s: float) -> list[object]:
         """The replies, from one round trip."""
+        if self._slots.locked() and len(self._calls) * _CALL_S >= bound_s:
+            raise NoTurn(f"{len(self._calls)} calls are under way")
         call = asyncio.create_task(self._in_its_turn(commands, bound_s))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)

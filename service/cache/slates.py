@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 from weakref import ref
 
+import numpy as np
 from msgspec import Struct
 
 from ranking_models.schema import Float32
@@ -37,8 +38,6 @@ class _Kept(Struct, frozen=True):
 
     entry: Entry
     soft_s: float
-    value: bytes
-    """As it is stored; the entry's scores are a view of it."""
     learnt_from: "ref[Float32] | None" = None
     """The very scores that it is a copy of."""
 
@@ -142,7 +141,7 @@ class SlateCache:
             self._counts["writes_skipped"] += 1
             return
         hard_s = self._lifetimes.hard_s(kept.soft_s)
-        await self._store.put([StoredEntry(key.text, kept.value, hard_s)])
+        await self._store.put([StoredEntry(key.text, encode(key, kept.entry), hard_s)])
 
     def in_demand(self, key: SlateKey) -> bool:
         """Whether it was asked for more than once, lately."""
@@ -214,7 +213,7 @@ class SlateCache:
         if entry is None:
             self._counts["unreadable"] += 1
             return None
-        kept = _Kept(entry, self._lifetimes.soft_s(key.tag), value)
+        kept = _Kept(entry, self._lifetimes.soft_s(key.tag))
         found = self._found(key, kept, "server")
         if found is not None:
             self._keep(key, kept)
@@ -241,13 +240,12 @@ class SlateCache:
     def _keep_copy(self, key: SlateKey, scores: Float32, computed_s: float) -> _Kept | None:
         """What is kept; None if the scores are not fit to be. Whoever computed them may change his
         own."""
-        if len(scores) != key.count:
+        if len(scores) != key.count or not np.isfinite(scores).all():
             return None
-        value = encode(key, Entry(scores, self._wall(), computed_s))
-        entry = decode(key, value)
-        if entry is None:
-            return None
-        kept = _Kept(entry, self._lifetimes.soft_s(key.tag), value, ref(scores))
+        copy = scores.astype(np.float32)
+        copy.flags.writeable = False
+        entry = Entry(copy, self._wall(), computed_s)
+        kept = _Kept(entry, self._lifetimes.soft_s(key.tag), ref(scores))
         self._keep(key, kept)
         return kept
 

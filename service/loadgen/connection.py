@@ -56,6 +56,15 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[Answer] | None = None
         self._body: list[bytes] = []
 
+    async def open(self) -> None:
+        """Connect, unless it is.
+
+        Raises:
+            OSError: no connection.
+        """
+        if self._transport is None:
+            await asyncio.get_running_loop().create_connection(lambda: self, *self._target)
+
     async def send(self, request: bytes, *, timeout_s: float) -> Answer:
         """Send prepared bytes and wait for the answer.
 
@@ -63,13 +72,11 @@ class Connection(asyncio.Protocol):
             OSError: no connection, or it broke before the answer was complete.
             TimeoutError: no answer in time; the next call opens a new connection.
         """
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout_s):
-                if self._transport is None:
-                    await loop.create_connection(lambda: self, *self._target)
+                await self.open()
                 assert self._transport is not None
-                self._answer = loop.create_future()
+                self._answer = asyncio.get_running_loop().create_future()
                 self._transport.write(request)
                 return await self._answer
         except BaseException:

@@ -19,6 +19,9 @@ from service.settings import ServerSettings
 LAST_WORDS_S = 1.0
 """For requests that the drain limit cuts off, to say so to their callers."""
 CLOSE = (b"connection", b"close")
+KEEP_ALIVE_S = 75
+"""How long a connection may be quiet: longer than the minute after which load balancers close
+theirs, so that it is never we who close one that a request is on its way through."""
 
 
 class Server(uvicorn.Server):
@@ -81,6 +84,7 @@ def _config(podium: Podium, settings: ServerSettings) -> uvicorn.Config:
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
         backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
         # Declared as whole seconds, and handed to `asyncio.wait_for`, which takes parts as well.
         timeout_graceful_shutdown=settings.drain_timeout_s,  # type: ignore[arg-type]
     )

@@ -1,5 +1,6 @@
 """One fault under load: before it, while it lasts, and until the cache is used again."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from msgspec import Struct
 
 from tests.chaos.faults import Fault
@@ -19,6 +21,9 @@ RECOVERY_LIMIT_S = 20.0
 _PAUSE_S = 0.02
 _AGAIN_S = 0.1
 """Between two times that a fault does what it does: it must not be the load."""
+
+_AFTERMATH_S = 0.25
+"""Lookups under way when the cache is left alone have ended by then, and cost nothing any more."""
 
 Wait = Callable[[Load], None]
 
@@ -50,8 +55,35 @@ class Course(Struct, frozen=True, kw_only=True):
     """Failures by reason that the metrics gained."""
     refused_looks: int
     """Looks at `/health/ready` that wanted no traffic."""
+    left_alone_s: tuple[tuple[float, float], ...]
+    """When it was left alone while the fault lasted: it may be more than once."""
     alone: tuple[Alone, ...]
-    """When the cache was left alone while the fault lasted."""
+    """What the service did in these times, as near as its CPU time can be read."""
+
+    @property
+    def while_alone(self) -> Met:
+        """The requests that were due while the fault lasted and the cache was left alone."""
+        return self.met.where(self._is_alone())
+
+    @property
+    def while_used(self) -> Met:
+        """The requests that were due while the fault lasted and the cache was, or may have been,
+        asked."""
+        due_s = self.met.due_s
+        lasts = (due_s >= self.began_s) & (due_s < self.ended_s)
+        return self.met.where(lasts & ~self._is_alone())
+
+    def answered(self, from_s: float, until_s: float) -> int:
+        """Requests of all clients that were due in a time."""
+        both = (self.met, self.beside) if self.beside else (self.met,)
+        return sum(met.between(from_s, until_s).requests for met in both)
+
+    def _is_alone(self) -> npt.NDArray[np.bool_]:
+        due_s = self.met.due_s
+        found = np.zeros(len(due_s), np.bool_)
+        for from_s, until_s in self.left_alone_s:
+            found |= (due_s >= max(from_s, self.began_s)) & (due_s < min(until_s, self.ended_s))
+        return found
 
     @property
     def requests(self) -> int:
@@ -126,14 +158,15 @@ def run_course(
         well_s=watch.first("well", after_s=ended_s),
         counted={name: n - counted.get(name, 0) for name, n in site.failures().items()},
         refused_looks=watch.refused,
+        left_alone_s=tuple(watch.alone),
         alone=tuple(alone),
     )
 
 
 @contextmanager
-def further_clients(fault: Fault, plan: Plan) -> Iterator[Load | None]:
+def further_clients(fault: Fault | None, plan: Plan) -> Iterator[Load | None]:
     """The load that the fault brings along, if any: in closed loops, on the plan's questions."""
-    if fault.beside is None:
+    if fault is None or fault.beside is None:
         yield None
         return
     beside = fault.beside
@@ -204,17 +237,22 @@ def _left_alone(site: Site, watch: Watch) -> Iterator[list[Alone]]:
     over, found = threading.Event(), list[Alone]()
 
     def look() -> None:
-        since: tuple[float, float] | None = None
+        seen_s, first, newest = math.inf, None, None
         while True:
             is_last = over.wait(_PAUSE_S)
+            now_s, cpu_s = time.monotonic(), site.cpu_s
             is_alone = bool(watch.changes) and watch.changes[-1][1] == "left alone"
-            if since is not None and (is_last or not is_alone):
-                found.append(Alone(since[0], time.monotonic(), site.cpu_s - since[1]))
-                since = None
+            if is_alone and not is_last:
+                seen_s = min(seen_s, now_s)
+                if now_s - seen_s >= _AFTERMATH_S:
+                    newest = (now_s, cpu_s)
+                    first = first or newest
+                continue
+            if first is not None and newest is not None:
+                found.append(Alone(first[0], newest[0], newest[1] - first[1]))
             if is_last:
                 return
-            if is_alone and since is None:
-                since = (time.monotonic(), site.cpu_s)
+            seen_s, first, newest = math.inf, None, None
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()

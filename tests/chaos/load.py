@@ -1,8 +1,8 @@
 """Load that checks every reply, in a process of its own: ``python -m tests.chaos.load``.
 
 Closed loop: so many callers, each with one request under way; or all at once, some time
-apart. Open loop: Poisson arrivals at a constant rate; a due request that finds no free
-connection waits, and its wait counts. A storm of further clients goes away
+apart. Open loop: Poisson arrivals at a constant rate, on connections that were opened before; a due
+request that finds no free one waits, and its wait counts. A storm of further clients goes away
 before they are answered. It runs until its standard input is closed, tells on its standard output
 how many replies it has seen and how many came from the cache, and writes what it met to a file.
 """
@@ -88,7 +88,10 @@ class Met(Struct, frozen=True, kw_only=True):
 
     def between(self, start_s: float, end_s: float) -> "Met":
         """The requests that were due in a time."""
-        chosen = (self.due_s >= start_s) & (self.due_s < end_s)
+        return self.where((self.due_s >= start_s) & (self.due_s < end_s))
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> "Met":
+        """Some of the requests."""
         return msgspec.structs.replace(
             self,
             due_s=self.due_s[chosen],
@@ -249,6 +252,8 @@ class _Run:
 
     async def _open_loop(self, rate_per_s: float) -> None:
         idle = [Connection(self._target) for _ in range(self._plan.callers)]
+        for connection in idle:  # a backend keeps its own: to connect is no part of a request
+            await connection.open()
         waiting: deque[float] = deque()
         asking: set[asyncio.Task[None]] = set()
 

@@ -72,10 +72,10 @@ class Row(Struct, frozen=True, kw_only=True):
     """Of a deployment without a cache under the same load."""
     until_open_p50_ms: float
     until_open_p99_ms: float
-    """While it lasts, until the breaker opens."""
+    """While it lasts, until the breaker opens; and between, where it opens more than once."""
     open_p50_ms: float
     open_p99_ms: float
-    """From then on."""
+    """While it is open."""
     opened_after_s: float | None
     recovery_s: float | None
     """Of the open loop, or the closed one if that took longer; None if one of them never did."""
@@ -106,7 +106,9 @@ def measure(name: str, fault: Fault, client: Client, mode: Mode, extent: Extent)
     with ExitStack() as stack:
         running = stack.enter_context(site(fault.site, options))
         closed = _closed(running, fault, mode, extent)
-        without_s, capacity = _capacity(running, extent, "off")
+        without_s, capacity = _capacity(running, extent, OFF)
+        if fault.beside is not None:  # what its clients ask for costs something else
+            without_s, _ = _capacity(running, extent, OFF, fault)
         # The smaller one: where a model is tiny, the cache is the greater part of a request.
         capacity = min(capacity, _capacity(running, extent, mode)[1])
         rate = min(_half_load(running, extent, one, capacity / 2) for one in (mode, OFF))
@@ -116,8 +118,7 @@ def measure(name: str, fault: Fault, client: Client, mode: Mode, extent: Extent)
         opened = _open(running, fault, mode, extent, rate)
     cost_ms = _open_cost_ms(closed, without_s)
     during = opened.met.between(opened.began_s, opened.ended_s)
-    open_at = opened.ended_s if opened.opened_s is None else opened.opened_s
-    until, after = during.between(0.0, open_at), during.between(open_at, math.inf)
+    until, after = opened.while_used, opened.while_alone
     base = _base(fault, opened, no_cache, mode, extent, client, rate)
     both = (closed, opened)
     return Row(
@@ -167,15 +168,21 @@ def _base(
     return opened.met.between(0.0, opened.began_s)
 
 
-def _capacity(running: Site, extent: Extent, mode: Mode) -> tuple[float, float]:
-    """CPU seconds per request, and requests a second, of a deployment: closed loop."""
+def _capacity(
+    running: Site, extent: Extent, mode: Mode, fault: Fault | None = None
+) -> tuple[float, float]:
+    """CPU seconds per request, and requests a second, of a deployment: closed loop.
+
+    With a fault, together with the clients that it brings along.
+    """
     plan = _plan(running, mode)
-    with Load(plan) as load:
+    with Load(plan) as load, further_clients(fault, plan) as others:
         seconds(_SETTLE_S)(load)
         cpu_s, began_s = running.cpu_s, time.monotonic()
         seconds(extent.measure_s)(load)
         cpu_s, took_s = running.cpu_s - cpu_s, time.monotonic() - began_s
-        answered = load.end().between(began_s, began_s + took_s).requests
+        met = [one.end() for one in (load, others) if one is not None]
+        answered = sum(one.between(began_s, began_s + took_s).requests for one in met)
     return cpu_s / max(1, answered), answered / took_s
 
 
@@ -268,7 +275,7 @@ def _plan(running: Site, mode: Mode, rate_per_s: float | None = None) -> Plan:
 def _open_cost_ms(course: Course, without_s: float) -> float | None:
     if sum(one.until_s - one.from_s for one in course.alone) < 1.0:
         return None  # CPU time comes in hundredths of a second
-    answered = sum(course.met.between(one.from_s, one.until_s).requests for one in course.alone)
+    answered = sum(course.answered(one.from_s, one.until_s) for one in course.alone)
     cpu_s = sum(one.cpu_s for one in course.alone)
     return 1000 * (cpu_s / answered - without_s) if answered else None
 

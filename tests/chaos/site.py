@@ -118,6 +118,8 @@ class Watch:
         self._connection = http.client.HTTPConnection(url.host, url.port, timeout=30)
         self.changes: list[tuple[float, CacheState]] = []
         """When the cache was first seen in a state, on the monotonic clock."""
+        self.alone: list[tuple[float, float]] = []
+        """Times in which every look saw it left alone: from the first look to the last."""
         self.refused = 0
         """Looks at which the service wanted no traffic."""
         self._over = threading.Event()
@@ -146,8 +148,12 @@ class Watch:
             reply = self._connection.getresponse()
             health = msgspec.json.decode(reply.read())["components"]["cache"]
             self.refused += reply.status != 200
-            if (state := state_of(health)) != last:
-                self.changes.append((time.monotonic(), state))
+            state, seen_s = state_of(health), time.monotonic()
+            if state == "left alone":
+                since_s = self.alone.pop()[0] if state == last else seen_s
+                self.alone.append((since_s, seen_s))
+            if state != last:
+                self.changes.append((seen_s, state))
                 last = state
 
 

@@ -89,12 +89,33 @@ def test_recovery_ends_when_the_cache_is_well_and_asked_again():
         well_s=6.5,
         counted={},
         refused_looks=0,
+        left_alone_s=(),
         alone=(),
     )
 
     assert course.recovery_s == pytest.approx(0.8)
     assert msgspec.structs.replace(course, well_s=7.0).recovery_s == pytest.approx(1.0)
     assert msgspec.structs.replace(course, well_s=None).recovery_s is None
+
+
+def test_a_cache_that_is_taken_back_and_left_alone_again_counts_for_both():
+    met = met_of(due_s=[1.0, 2.2, 2.6, 3.5, 4.5, 6.5], results=["hit", "error"] + ["bypass"] * 4)
+    course = Course(
+        met=met,
+        beside=met_of(due_s=[2.7, 3.5], results=["bypass", "hit"]),
+        began_s=2.0,
+        ended_s=6.0,
+        opened_s=2.5,
+        well_s=6.5,
+        counted={},
+        refused_looks=0,
+        left_alone_s=((2.5, 3.0), (4.0, 7.0)),
+        alone=(),
+    )
+
+    assert course.while_alone.due_s.tolist() == [2.6, 4.5]
+    assert course.while_used.due_s.tolist() == [2.2, 3.5]
+    assert course.answered(2.5, 3.0) == 2
 
 
 def met_of(*, due_s: list[float], results: list[str]) -> Met:

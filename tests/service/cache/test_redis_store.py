@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.exceptions import MasterDownError, ReadOnlyError
 
+from service.cache.link import NoTurn
 from service.cache.redis_store import RedisLine
 from service.settings import RedisSettings
 from service.stores import cache_client
@@ -76,3 +77,19 @@ async def test_a_caller_that_goes_away_costs_no_connection(tmp_path):
         assert await line.run([("GET", "b")], 5.0) == [b"a"]
         assert (made, line.lost) == (1, 0)
         await line.close()
+
+
+async def test_a_call_that_could_only_wait_in_vain_gets_no_turn(tmp_path):
+    """Of five hundred at once, most would have none in time and still take time from the rest."""
+    async with line_to(str(tmp_path / "s"), b"", b"") as line:
+        calls = [asyncio.create_task(line.run([("GET", "a")], 5.0)) for _ in range(100)]
+        await eventually(lambda: line.under_way == 100)
+
+        with pytest.raises(NoTurn, match="100 calls are under way"):
+            await line.run([("GET", "b")], 0.02)
+        patient = asyncio.create_task(line.run([("GET", "b")], 5.0))
+        await eventually(lambda: line.under_way == 101)
+
+        for call in (calls := [*calls, patient]):
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
