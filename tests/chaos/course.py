@@ -21,7 +21,6 @@ RECOVERY_LIMIT_S = 20.0
 _PAUSE_S = 0.02
 _AGAIN_S = 0.1
 """Between two times that a fault does what it does: it must not be the load."""
-
 _AFTERMATH_S = 0.25
 """Lookups under way when the cache is left alone have ended by then, and cost nothing any more."""
 

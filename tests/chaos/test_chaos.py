@@ -80,18 +80,7 @@ def test_a_phase_holds_the_requests_that_were_due_in_it():
 
 def test_recovery_ends_when_the_cache_is_well_and_asked_again():
     met = met_of(due_s=[1.0, 6.2, 6.8, 7.5], results=["hit", "bypass", "miss", "hit"])
-    course = Course(
-        met=met,
-        beside=None,
-        began_s=2.0,
-        ended_s=6.0,
-        opened_s=2.5,
-        well_s=6.5,
-        counted={},
-        refused_looks=0,
-        left_alone_s=(),
-        alone=(),
-    )
+    course = course_of(met)
 
     assert course.recovery_s == pytest.approx(0.8)
     assert msgspec.structs.replace(course, well_s=7.0).recovery_s == pytest.approx(1.0)
@@ -100,22 +89,30 @@ def test_recovery_ends_when_the_cache_is_well_and_asked_again():
 
 def test_a_cache_that_is_taken_back_and_left_alone_again_counts_for_both():
     met = met_of(due_s=[1.0, 2.2, 2.6, 3.5, 4.5, 6.5], results=["hit", "error"] + ["bypass"] * 4)
-    course = Course(
+    beside = met_of(due_s=[2.7, 3.5], results=["bypass", "hit"])
+    course = course_of(met, beside=beside, left_alone_s=((2.5, 3.0), (4.0, 7.0)))
+
+    assert course.while_alone.due_s.tolist() == [2.6, 4.5]
+    assert course.while_used.due_s.tolist() == [2.2, 3.5]
+    assert course.answered(2.5, 3.0) == 2
+
+
+def course_of(
+    met: Met, *, beside: Met | None = None, left_alone_s: tuple[tuple[float, float], ...] = ()
+) -> Course:
+    """Of a fault from 2 to 6 s, left alone from 2.5 s on and well again at 6.5 s."""
+    return Course(
         met=met,
-        beside=met_of(due_s=[2.7, 3.5], results=["bypass", "hit"]),
+        beside=beside,
         began_s=2.0,
         ended_s=6.0,
         opened_s=2.5,
         well_s=6.5,
         counted={},
         refused_looks=0,
-        left_alone_s=((2.5, 3.0), (4.0, 7.0)),
+        left_alone_s=left_alone_s,
         alone=(),
     )
-
-    assert course.while_alone.due_s.tolist() == [2.6, 4.5]
-    assert course.while_used.due_s.tolist() == [2.2, 3.5]
-    assert course.answered(2.5, 3.0) == 2
 
 
 def met_of(*, due_s: list[float], results: list[str]) -> Met:
